@@ -1,0 +1,155 @@
+"""The two commands, train and plot: what the user typed, checked, run, and answered on the screen."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from alignsim.config.command_line import checked_arguments, conf_dir, plain_values
+from alignsim.config.load import TrainConfig, load
+from alignsim.config.problems import ConfigurationError, Problem, check
+from alignsim.config.schema import PlotSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from alignsim.experiment import Condition
+
+#: Measures in the table at the end of a run; the others are in `results.csv`.
+SHOWN = ("normalized_value", "regret", "statistical_regret", "computational_regret", "kl", "pair_accuracy")
+
+
+def train() -> None:
+    """Train what the command line says: `python scripts/train.py --help`."""
+    _command("train", _train_one, load)
+
+
+def plot() -> None:
+    """Draw a study: `python scripts/plot.py --help`."""
+    _command("plot", _plot_study, load_plot_settings)
+
+
+def load_plot_settings(values: Mapping[str, Any]) -> PlotSettings:
+    """Check the plain values of `conf/plot.yaml`.
+
+    Raises:
+        ConfigurationError: with every problem that was found.
+    """
+    problems: list[Problem] = []
+    settings = check(PlotSettings, values, "", problems)
+    if settings is None:
+        raise ConfigurationError(problems)
+    return settings
+
+
+def _command(
+    name: str, task: Callable[[DictConfig], object], check_values: Callable[[Mapping[str, Any]], object]
+) -> None:
+    """Check the whole command line, then let Hydra run it. Bad input ends with exit code 2, Ctrl-C with 130."""
+    try:
+        sys.argv[1:] = checked_arguments(sys.argv[1:], name, check_values)
+        hydra.main(config_path=str(conf_dir()), config_name=name, version_base="1.3")(task)()
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nstopped: every condition that had finished is kept", file=sys.stderr)
+        sys.exit(130)
+
+
+def _train_one(values: DictConfig) -> float:
+    """Run one condition and write its folder; returns the mean regret, which Hydra's sweepers minimise."""
+    config = load(plain_values(values))
+    choices = HydraConfig.get().runtime.choices
+    method, env = (str(choices[group]).replace("/", "-") for group in ("method", "env"))
+    folder = Path(config.run.output_dir) / config.run.study / f"{method}-{env}-{config.hash}"
+    return train_condition(config, method, env, folder)
+
+
+def train_condition(config: TrainConfig, method: str, env: str, path: Path) -> float:
+    """Train and measure a condition, show how it goes, leave its results in a folder.
+
+    Args:
+        config: what to run.
+        method: the method's name in tables and figures.
+        env: the environment's name there.
+        path: the folder, `outputs/<study>/<method>-<env>-<hash8>`.
+
+    Returns:
+        The mean regret over seeds.
+    """
+    from alignsim.experiment import run_condition
+    from alignsim.progress import TerminalProgress
+    from alignsim.results import RunFolder, flatten
+
+    began = time.perf_counter()
+    condition = stacked(config)
+    seeds = config.run.seeds
+    last = seeds.first + seeds.count - 1
+    print(f"{method} · {env}   seeds {seeds.first} to {last} on {condition.env.device}", flush=True)
+    folder = RunFolder(path)
+    folder.start(condition.env.device)
+    try:
+        outcome = run_condition(condition, TerminalProgress())
+        results = outcome.results
+        results.insert(0, "method", method)
+        results.insert(1, "env", env)
+        for key, value in flatten(config.condition).items():
+            results[key] = value
+        folder.finish(config.to_plain(), results, outcome.history, outcome.weights())
+    except BaseException as error:
+        folder.fail(error)
+        raise
+    print(results_table(results))
+    print(f"  {path}   {time.perf_counter() - began:.1f} s\n", flush=True)
+    return float(results["regret"].mean())
+
+
+def stacked(config: TrainConfig) -> Condition:
+    """The condition that a configuration describes, on its seeds and device."""
+    import torch
+
+    from alignsim.experiment import Condition
+
+    device = config.run.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    env = dataclasses.replace(config.env, seeds=tuple(config.run.seeds.all), device=device)
+    return Condition(config.method, env, config.model, config.run.beta, config.run.evaluation)
+
+
+def results_table(results: pd.DataFrame) -> str:
+    """The main measures of a condition: mean over seeds and 95 % interval."""
+    from alignsim.analysis import mean_interval
+
+    lines = [f"  {'':<22}{'mean':>8}   95 % interval ({len(results)} seeds)"]
+    for name in SHOWN:
+        if results[name].notna().all():
+            mean, low, high, n = mean_interval(results[name])
+            interval = f"[{low:.3f}, {high:.3f}]" if n > 1 else "one seed, no interval"
+            lines.append(f"  {name:<22}{mean:>8.3f}   {interval}")
+    return "\n".join(lines)
+
+
+def _plot_study(values: DictConfig) -> None:
+    """Draw and summarise a study, say what was left out, and where the files are."""
+    settings = load_plot_settings(plain_values(values))
+    root = Path(settings.output_dir)
+    folder = root / settings.study
+    if not folder.is_dir():
+        studies = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+        there = f"{root} has {', '.join(studies)}" if studies else f"{root} has no studies yet"
+        raise ConfigurationError([Problem("study", settings.study, f"does not exist; {there}")])
+
+    from alignsim.report import report
+
+    if not report(folder):
+        sys.exit(1)

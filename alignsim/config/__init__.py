@@ -1,0 +1,1 @@
+"""From YAML and the command line to checked, typed objects. Nothing here imports torch."""

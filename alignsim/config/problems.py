@@ -1,0 +1,94 @@
+"""What is wrong with a configuration: every problem at once, each with its key, its value and what is allowed."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+T = TypeVar("T")
+
+#: Where the value matters to nobody: the key itself is the problem.
+NO_VALUE = object()
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One problem: `key=value  message`, the message saying what is allowed."""
+
+    key: str
+    value: Any
+    message: str
+
+    def __str__(self) -> str:
+        if self.value is NO_VALUE:
+            return f"{self.key}: {self.message}"
+        shown = self.value if isinstance(self.value, str) else json.dumps(self.value, default=str)
+        shown = shown if len(shown) <= 60 else shown[:57] + "..."
+        return f"{self.key}={shown}: {self.message}"
+
+
+class ConfigurationError(ValueError):
+    """A configuration that cannot be run; its text lists every problem, one line each."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = list({str(p): p for p in problems}.values())
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        lines = [f"{count} in the configuration, nothing was run:", *(f"  {p}" for p in self.problems)]
+        super().__init__("\n".join(lines))
+
+
+def check(schema: type[T], values: Mapping[str, Any], prefix: str, problems: list[Problem]) -> T | None:
+    """Turn plain values into an object of a schema; what is wrong with them goes into `problems`.
+
+    Args:
+        schema: a dataclass.
+        values: what YAML and the command line gave.
+        prefix: the key under which the values stand, `""` for the top level.
+        problems: extended in place.
+
+    Returns:
+        The object, or None if there was a problem.
+    """
+    try:
+        # JSON, because strict validation takes a mapping for a nested dataclass only from there
+        return TypeAdapter(schema).validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        problems += [_problem(schema, details, prefix) for details in error.errors()]
+        return None
+
+
+def unknown_key(key: str, allowed: Iterable[str]) -> Problem:
+    """The problem of a key that does not exist, with the most similar one that does."""
+    parent, _, name = key.rpartition(".")
+    allowed = sorted(allowed)
+    close = difflib.get_close_matches(name, allowed, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    where = f"keys of {parent}" if parent else "keys"
+    return Problem(key, NO_VALUE, f"unknown key; {hint}{where}: {', '.join(allowed)}")
+
+
+def _problem(schema: type, details: ErrorDetails, prefix: str) -> Problem:
+    path = [str(part) for part in details["loc"]]
+    key = ".".join([prefix, *path] if prefix else path)
+    if details["type"] == "unexpected_keyword_argument":
+        return dataclasses.replace(unknown_key(key, _keys(schema, path[:-1])), value=details["input"])
+    if details["type"] == "missing":
+        return Problem(key, NO_VALUE, "is missing")
+    message = details["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    message = message.replace("a valid integer", "a whole number").replace("a valid number", "a number")
+    return Problem(key, details["input"], message)
+
+
+def _keys(schema: type, path: list[str]) -> list[str]:
+    """The names of the fields of the dataclass that is found by following `path` from `schema`."""
+    for name in path:
+        field = next(f for f in dataclasses.fields(schema) if f.name == name)
+        schema = field.default_factory if isinstance(field.default_factory, type) else schema
+    runtime = getattr(schema, "given_by_the_run", ())
+    return [f.name for f in dataclasses.fields(schema) if f.name not in runtime]

@@ -1,0 +1,175 @@
+"""What every environment offers to models, methods and measures, and how preference pairs are drawn from it.
+
+The concrete worlds live in modules of their own; nothing here knows how a response is read or rewarded.
+
+Shapes throughout the package: S seeds, B prompts, D numbers in a prompt, K responses to each prompt, T tokens in a
+response, V tokens in the vocabulary. Responses are always `(S, B, K, T)`; S and B may be 1 where they are shared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import KW_ONLY
+from functools import cached_property
+from typing import Annotated, ClassVar
+
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, ValidationInfo, field_validator
+from pydantic.dataclasses import dataclass
+
+from alignsim.config.schema import STRICT
+from alignsim.lazy import torch
+from alignsim.streams import Streams
+
+
+@dataclasses.dataclass(frozen=True)
+class Preferences:
+    """Preference pairs, stacked over seeds.
+
+    Attributes:
+        prompts: (S, N, D).
+        responses: (S, N, 2, T), int64: the chosen response first, the rejected one second.
+    """
+
+    prompts: torch.Tensor
+    responses: torch.Tensor
+
+    def __len__(self) -> int:
+        return self.prompts.shape[1]
+
+    def __getitem__(self, pairs: slice) -> Preferences:
+        return Preferences(self.prompts[:, pairs], self.responses[:, pairs])
+
+
+@dataclasses.dataclass(frozen=True)
+class PreferenceData:
+    """The pairs that a method may learn from: `train` for gradients, `validation` to choose when to stop."""
+
+    train: Preferences
+    validation: Preferences
+
+
+@dataclass(frozen=True, config=STRICT)
+class Environment(ABC):
+    """A world with prompts, responses, a true reward and a reference policy, stacked over seeds.
+
+    An environment is its own configuration: the fields up to `validation_fraction` are the knobs of `conf/env/`.
+    `seeds` and `device` are given by the run.
+
+    Attributes:
+        input_dim: D, how many numbers a prompt has.
+        output_dim: T, how many tokens a response has.
+        vocab_size: V, how many tokens there are, at least 2.
+        n_pairs: preference pairs for each seed, training and validation together.
+        label_noise: the probability in [0, 0.5] that a label is flipped after it was drawn.
+        validation_fraction: the share of the pairs, in (0, 1), kept for validation.
+        seeds: one world for each.
+        device: where tensors live, as torch names it.
+
+    Raises:
+        pydantic.ValidationError: a value is of the wrong type or out of range.
+    """
+
+    given_by_the_run: ClassVar[tuple[str, ...]] = ("seeds", "device")
+
+    input_dim: PositiveInt = 8
+    output_dim: PositiveInt = 8
+    _: KW_ONLY
+    vocab_size: Annotated[int, Field(ge=2)] = 2
+    n_pairs: PositiveInt = 4000
+    label_noise: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    seeds: Annotated[tuple[NonNegativeInt, ...], BeforeValidator(tuple), Field(min_length=1)] = (0,)
+    device: str = "cpu"
+
+    @field_validator("validation_fraction")
+    @classmethod
+    def _split_leaves_something(cls, fraction: float, info: ValidationInfo) -> float:
+        n_pairs = info.data.get("n_pairs")
+        if n_pairs is not None and not 1 <= round(n_pairs * fraction) <= n_pairs - 1:
+            raise ValueError(
+                f"must leave at least one pair of n_pairs={n_pairs} on each side of the split,"
+                f" and round({n_pairs} * {fraction:g}) = {round(n_pairs * fraction)} go to validation"
+            )
+        return fraction
+
+    @cached_property
+    def streams(self) -> Streams:
+        """The random streams of these seeds."""
+        return Streams(self.seeds, self.device)
+
+    # What an environment defines.
+
+    @abstractmethod
+    def read(self, responses: torch.Tensor) -> torch.Tensor:
+        """The content that a verifier sees in responses, (..., T) -> (..., T)."""
+
+    @abstractmethod
+    def write(self, content: torch.Tensor) -> torch.Tensor:
+        """The response that reads as this content, the inverse of `read`, (..., T) -> (..., T)."""
+
+    @abstractmethod
+    def reward(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
+        """True reward r*(x, y): (S, B, D), (S, B, K, T) -> (S, B, K)."""
+
+    @abstractmethod
+    def reference_log_probs(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities of each next token under the reference policy, given the tokens before it.
+
+        (S, B, D), (S, B, K, T) -> (S, B, K, T, V), or any shape that broadcasts to it. Entry t may depend on the
+        tokens before t only.
+        """
+
+    @abstractmethod
+    def sample_reference(self, uniforms: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
+        """Responses from the reference policy, (S, B, K, T), made from as many uniform numbers in [0, 1)."""
+
+    @abstractmethod
+    def optimal_value(self, beta: float, prompts: torch.Tensor | None = None) -> torch.Tensor | None:
+        """V* = max over policies of E[r*] - beta KL(policy || reference), (S,); None where it is unknown.
+
+        Args:
+            beta: weight of the KL term, above 0.
+            prompts: the mean is taken over these, (S, B, D); by default over 512 held-out ones.
+        """
+
+    # What follows from it for every environment.
+
+    def prompts(self, purpose: str, n: int, block: int = 0) -> torch.Tensor:
+        """Prompts x ~ N(0, I), (S, n, D). Another purpose or block gives other prompts."""
+        return self.streams.normal(f"{purpose}.prompts", (n, self.input_dim), block)
+
+    def reference_log_prob(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
+        """Log ref(y | x): (S, B, D), (S, B, K, T) -> (S, B, K)."""
+        steps = self.reference_log_probs(prompts, responses)
+        steps = steps.expand(*responses.shape, self.vocab_size)
+        return steps.gather(-1, responses[..., None]).squeeze(-1).sum(-1)
+
+    def all_responses(self) -> torch.Tensor:
+        """Every response, (1, 1, V ** T, T), int64, the last token counting fastest."""
+        tokens = torch.arange(self.vocab_size, device=self.device)
+        every = torch.cartesian_prod(*[tokens] * self.output_dim)
+        return every.view(1, 1, -1, self.output_dim)
+
+    def preferences(self) -> PreferenceData:
+        """The pairs to learn from, split into training and validation."""
+        pairs = self.sample_preferences("pairs", self.n_pairs)
+        n_train = self.n_pairs - round(self.n_pairs * self.validation_fraction)
+        return PreferenceData(pairs[:n_train], pairs[n_train:])
+
+    def sample_preferences(self, purpose: str, n: int) -> Preferences:
+        """Draw n pairs of reference responses, labelled by Bradley-Terry.
+
+        P(a preferred to b | x) = sigmoid(r*(x, a) - r*(x, b)) (Bradley & Terry 1952), then flipped with probability
+        `label_noise`. The draws depend on the seed and the purpose alone.
+        """
+        prompts = self.prompts(purpose, n)
+        noise = self.streams.uniform(f"{purpose}.responses", (n, 2, self.output_dim))
+        responses = self.sample_reference(noise, prompts)
+        rewards = self.reward(prompts, responses)
+        p_first = torch.sigmoid(rewards[..., 0] - rewards[..., 1])
+        first_wins = self.streams.uniform(f"{purpose}.labels", (n,)) < p_first
+        flipped = self.streams.uniform(f"{purpose}.flips", (n,)) < self.label_noise
+        first_wins = first_wins ^ flipped
+        chosen_first = torch.where(first_wins[..., None, None], responses, responses.flip(2))
+        return Preferences(prompts, chosen_first)

@@ -1,0 +1,132 @@
+"""The simplified environment: one knob, `complexity_factor`, makes generating harder and leaves verifying as it was.
+
+A response's *content* is a windowed sum of its tokens. The reward is additive over the content, so a verifier that
+reads it has the same easy problem at every complexity, and the KL-regularised optimum is known in closed form.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
+from pydantic.dataclasses import dataclass
+
+from alignsim.config.schema import STRICT
+from alignsim.envs.base import Environment
+from alignsim.lazy import torch
+
+
+def windows(output_dim: int, complexity_factor: float) -> list[int]:
+    """How many tokens each position sums over: whole numbers, spread evenly, whose mean is the complexity factor.
+
+    The mean is exact where `complexity_factor * output_dim` is whole and off by at most 1 / (2 output_dim) elsewhere.
+
+    >>> windows(8, 2.5)
+    [2, 3, 2, 3, 2, 3, 2, 3]
+    """
+    total = round(complexity_factor * output_dim)
+    return [(t + 1) * total // output_dim - t * total // output_dim for t in range(output_dim)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class SimplifiedEnvironment(Environment):
+    """Responses whose content z = read(y) is z_t = (y_t + ... + y_{t-k_t+1}) mod V, k_t = min(window_t, t + 1).
+
+    The true reward is r*(x, y) = sum_t W[t, z_t] . x, with W drawn for each seed, centred over the vocabulary and
+    scaled to a standard deviation of `reward_scale` under prompts and the reference policy. The reference policy is
+    uniform over responses, and so over contents. Everything that a verifier sees (contents, labels, the optimum) is
+    the same at every complexity factor for the same seed.
+
+    Attributes:
+        complexity_factor: the mean window, from 1 (a token is its content: no gap) to `output_dim`.
+        reward_scale: standard deviation of the true reward over prompts and reference responses.
+    """
+
+    complexity_factor: Annotated[float, Field(ge=1)] = 2.0
+    reward_scale: PositiveFloat = 2.0
+
+    @field_validator("complexity_factor")
+    @classmethod
+    def _windows_fit(cls, factor: float, info: ValidationInfo) -> float:
+        output_dim = info.data.get("output_dim")
+        if output_dim is not None and factor > output_dim:
+            raise ValueError(f"must be at most output_dim={output_dim}")
+        return factor
+
+    @cached_property
+    def _before_window(self) -> list[int]:
+        """For each position, how many tokens come before its window."""
+        spans = windows(self.output_dim, self.complexity_factor)
+        return [max(t + 1 - span, 0) for t, span in enumerate(spans)]
+
+    @cached_property
+    def _before_window_index(self) -> torch.Tensor:
+        """The same as an index tensor, (T,)."""
+        return torch.tensor(self._before_window, device=self.device)
+
+    @cached_property
+    def reward_weights(self) -> torch.Tensor:
+        """W, (S, T, V, D)."""
+        drawn = self.streams.normal("reward.weights", (self.output_dim, self.vocab_size, self.input_dim))
+        centred = drawn - drawn.mean(2, keepdim=True)
+        # Var r* = sum_t E_v |W[t, v]|^2 for x ~ N(0, I) and independent, uniform content
+        deviation = centred.square().sum((1, 2, 3), keepdim=True).div(self.vocab_size).sqrt()
+        return self.reward_scale * centred / deviation
+
+    def read(self, responses: torch.Tensor) -> torch.Tensor:
+        """Content of responses, (..., T) -> (..., T): windowed sums modulo the vocabulary. A bijection."""
+        sums = torch.nn.functional.pad(responses.cumsum(-1), (1, 0))
+        return (sums[..., 1:] - sums[..., self._before_window_index]) % self.vocab_size
+
+    def write(self, content: torch.Tensor) -> torch.Tensor:
+        """The response that reads as this content, (..., T) -> (..., T): the inverse of `read`."""
+        sums = torch.zeros(*content.shape[:-1], self.output_dim + 1, dtype=content.dtype, device=content.device)
+        for t, before in enumerate(self._before_window):
+            sums[..., t + 1] = (content[..., t] + sums[..., before]) % self.vocab_size
+        return sums.diff(dim=-1) % self.vocab_size
+
+    def _content_rewards(self, prompts: torch.Tensor) -> torch.Tensor:
+        """W[t, v] . x for every position and content token, (S, B, D) -> (S, B, T, V)."""
+        weights = self.reward_weights.flatten(1, 2)  # (S, T * V, D)
+        scores = torch.bmm(prompts, weights.transpose(1, 2))
+        return scores.unflatten(-1, (self.output_dim, self.vocab_size))
+
+    def reward(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
+        """True reward r*(x, y): (S, B, D), (S, B, K, T) -> (S, B, K)."""
+        content = self.read(responses)
+        scores = self._content_rewards(prompts)[:, :, None]
+        shape = torch.broadcast_shapes((*content.shape, self.vocab_size), scores.shape)
+        content = content.expand(shape[:-1])
+        return scores.expand(shape).gather(-1, content[..., None]).squeeze(-1).sum(-1)
+
+    def reference_log_probs(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
+        """Uniform over tokens: a tensor of -log V, (T, V)."""
+        uniform = torch.zeros(self.output_dim, self.vocab_size, device=self.device)
+        return torch.log_softmax(uniform, -1)
+
+    def sample_reference(self, uniforms: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
+        """Responses with independent, uniform content, (S, B, K, T); the content depends on `uniforms` alone."""
+        content = (uniforms * self.vocab_size).long().clamp(max=self.vocab_size - 1)
+        return self.write(content)
+
+    def optimal_value(self, beta: float, prompts: torch.Tensor | None = None) -> torch.Tensor:
+        """V*(x) = beta sum_t log mean_v exp(W[t, v] . x / beta), mean over prompts, (S,).
+
+        The closed form of max E[r*] - beta KL(policy || reference) for an additive reward over uniform content.
+        """
+        prompts = self.prompts("evaluation", 512) if prompts is None else prompts
+        return self._log_partition(beta, prompts).mean(1) * beta
+
+    def optimal_log_prob(self, beta: float, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
+        """Log pi*(y | x) = log ref(y) + r*(x, y) / beta - log Z(x): (S, B, D), (S, B, K, T) -> (S, B, K).
+
+        The closed form of the optimal policy (Rafailov et al. 2023, equation 4).
+        """
+        tilt = self.reward(prompts, responses) / beta - self._log_partition(beta, prompts)[..., None]
+        return self.reference_log_prob(prompts, responses) + tilt
+
+    def _log_partition(self, beta: float, prompts: torch.Tensor) -> torch.Tensor:
+        """Log Z(x) = sum_t log sum_v ref_t(v) exp(W[t, v] . x / beta), (S, B, D) -> (S, B)."""
+        tilted = self._content_rewards(prompts) / beta
+        return (tilted.logsumexp(-1) - torch.tensor(float(self.vocab_size)).log()).sum(-1)

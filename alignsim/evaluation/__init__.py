@@ -1,0 +1,1 @@
+"""How good a policy is: its value, its regret and where the regret comes from."""

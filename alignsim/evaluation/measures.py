@@ -1,0 +1,61 @@
+"""Every measure of a trained method, one number for each seed: what a row of `results.csv` reports."""
+
+from __future__ import annotations
+
+from alignsim.config.schema import Evaluation
+from alignsim.envs.base import Environment
+from alignsim.evaluation.value import policy_value, soft_optimal_value
+from alignsim.lazy import torch
+from alignsim.methods.base import Trained
+
+#: What each measure is, in the order of the columns of `results.csv`.
+MEASURES = {
+    "normalized_value": "value / optimal_value: 0 is the reference policy, 1 the optimum",
+    "value": "E[r*] - beta KL(policy || reference) on held-out prompts",
+    "value_standard_error": "of value, from sampling responses; 0 where responses are enumerated",
+    "optimal_value": "the largest value that any policy has on these prompts",
+    "regret": "optimal_value - value",
+    "statistical_regret": "optimal_value - value of the soft-optimal policy of the learned reward",
+    "computational_regret": "regret - statistical_regret: what RL failed to reach of that policy",
+    "reward": "E[r*] under the policy",
+    "kl": "KL(policy || reference), in nats",
+    "pair_accuracy": "share of fresh pairs that the learned (or implicit) reward orders as labelled",
+    "validation_loss": "smallest loss on the validation pairs, in nats for a pair",
+    "best_step": "the step of that smallest loss, whose weights were kept",
+}
+
+
+def measure(trained: Trained, env: Environment, beta: float, evaluation: Evaluation) -> dict[str, torch.Tensor]:
+    """Measure what a method trained: a tensor (S,) for each of `MEASURES`, NaN where one does not apply."""
+    prompts = env.prompts("evaluation", evaluation.prompts)
+    value = policy_value(trained.policy, beta, prompts, evaluation)
+    unknown = torch.full_like(value.value, float("nan"))
+    optimum = env.optimal_value(beta, prompts)
+    optimum = unknown if optimum is None else optimum
+    regret, statistical = optimum - value.value, unknown
+    if trained.reward_model is not None:
+        soft_optimal = soft_optimal_value(trained.reward_model, beta, prompts, evaluation)
+        statistical = optimum - soft_optimal.value
+    measures = {
+        "normalized_value": value.value / optimum,
+        "value": value.value,
+        "value_standard_error": value.standard_error,
+        "optimal_value": optimum,
+        "regret": regret,
+        "statistical_regret": statistical,
+        "computational_regret": regret - statistical,
+        "reward": value.reward,
+        "kl": value.kl,
+        "pair_accuracy": pair_accuracy(trained, env, evaluation.pairs),
+        "validation_loss": trained.fit.validation_loss,
+        "best_step": trained.fit.best_step,
+    }
+    return {name: measures[name] for name in MEASURES}
+
+
+def pair_accuracy(trained: Trained, env: Environment, n_pairs: int) -> torch.Tensor:
+    """Share of fresh labelled pairs whose chosen response scores higher, (S,); a tie counts one half."""
+    pairs = env.sample_preferences("evaluation.pairs", n_pairs)
+    with torch.no_grad():
+        chosen, rejected = trained.scorer(pairs.prompts, pairs.responses).unbind(-1)
+    return ((chosen > rejected).float() + (chosen == rejected).float() / 2).mean(1)

@@ -1,0 +1,121 @@
+"""The value of a policy, V(pi) = E[r*] - beta KL(pi || ref): exact by enumeration, or sampled with its standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from alignsim.config.schema import Evaluation
+from alignsim.envs.base import Environment
+from alignsim.lazy import torch
+from alignsim.models.policy import PolicyModel
+from alignsim.models.reward import RewardModel
+
+#: How many log-probabilities of responses are computed at once, which bounds the memory of a measurement.
+_RESPONSES_AT_ONCE = 2**18
+
+
+@dataclass(frozen=True)
+class Value:
+    """Means over prompts for each seed, (S,) each.
+
+    Attributes:
+        reward: E[r*].
+        kl: KL(pi || ref), in nats.
+        value: E[r*] - beta KL(pi || ref).
+        standard_error: of `value` from sampling responses (not from the choice of prompts); 0 where it is exact.
+    """
+
+    reward: torch.Tensor
+    kl: torch.Tensor
+    value: torch.Tensor
+    standard_error: torch.Tensor
+
+
+def is_enumerable(env: Environment, evaluation: Evaluation) -> bool:
+    """Whether every response can be listed: V ** T is at most the enumeration limit."""
+    return env.vocab_size**env.output_dim <= evaluation.enumeration_limit
+
+
+def policy_value(policy: PolicyModel, beta: float, prompts: torch.Tensor, evaluation: Evaluation) -> Value:
+    """Value of a policy on prompts (S, B, D): exact where enumerable, else from samples."""
+    env, samples = policy.env, evaluation.samples
+    if is_enumerable(env, evaluation):
+        return _enumerated(env, beta, prompts, policy.log_prob)
+
+    def sampled(x: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        responses = policy.sample(x, uniforms)
+        penalty = policy.log_ratio(x, responses)
+        weights = torch.full_like(penalty, 1 / samples)
+        return weights, env.reward(x, responses), penalty
+
+    return _sampled(env, beta, prompts, samples, sampled)
+
+
+def soft_optimal_value(reward_model: RewardModel, beta: float, prompts: torch.Tensor, evaluation: Evaluation) -> Value:
+    """Value of pi(y|x) = ref(y|x) exp(r(x, y) / beta) / Z(x), the best policy for a learned reward.
+
+    Exact where responses are enumerable; else by self-normalised importance sampling from `RewardModel.propose`.
+    """
+    env, samples = reward_model.env, evaluation.samples
+
+    def tilted(x: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
+        """Log of ref exp(r / beta)."""
+        return env.reference_log_prob(x, responses) + reward_model(x, responses) / beta
+
+    if is_enumerable(env, evaluation):
+        return _enumerated(env, beta, prompts, lambda x, y: tilted(x, y).log_softmax(-1))
+
+    def sampled(x: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        responses, log_proposal = reward_model.propose(x, uniforms)
+        log_weights = tilted(x, responses) - log_proposal
+        log_partition = log_weights.logsumexp(-1, keepdim=True) - torch.tensor(float(samples)).log()
+        penalty = reward_model(x, responses) / beta - log_partition
+        return log_weights.softmax(-1), env.reward(x, responses), penalty
+
+    return _sampled(env, beta, prompts, samples, sampled)
+
+
+def _enumerated(
+    env: Environment,
+    beta: float,
+    prompts: torch.Tensor,
+    log_prob: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> Value:
+    responses = env.all_responses()
+    at_once = max(_RESPONSES_AT_ONCE // (len(env.seeds) * responses.shape[2]), 1)
+    totals = torch.zeros(2, len(env.seeds), device=prompts.device)
+    with torch.no_grad():
+        for x in prompts.split(at_once, dim=1):
+            log_probs = log_prob(x, responses)
+            p = log_probs.exp()
+            reward = (p * env.reward(x, responses)).sum((1, 2))
+            kl = (p * (log_probs - env.reference_log_prob(x, responses))).sum((1, 2))
+            totals += torch.stack([reward, kl])
+    reward, kl = totals / prompts.shape[1]
+    return Value(reward, kl, reward - beta * kl, torch.zeros_like(reward))
+
+
+def _sampled(
+    env: Environment,
+    beta: float,
+    prompts: torch.Tensor,
+    samples: int,
+    draw: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]],
+) -> Value:
+    """Means over weighted samples; `draw` gives weights that sum to 1 over K, true rewards and log pi/ref, (S, B, K)."""
+    at_once = max(_RESPONSES_AT_ONCE // (len(env.seeds) * samples), 1)
+    totals = torch.zeros(3, len(env.seeds), device=prompts.device)
+    with torch.no_grad():
+        for block, x in enumerate(prompts.split(at_once, dim=1)):
+            noise = env.streams.uniform("evaluation.samples", (x.shape[1], samples, env.output_dim), block)
+            weights, rewards, log_ratio = draw(x, noise)
+            penalised = rewards - beta * log_ratio
+            mean = (weights * penalised).sum(-1, keepdim=True)
+            # the delta method's variance of a weighted mean; (K / (K - 1)) makes it unbiased for equal weights
+            variance = (weights * (penalised - mean)).square().sum(-1) * samples / (samples - 1)
+            parts = [(weights * rewards).sum((1, 2)), (weights * log_ratio).sum((1, 2)), variance.sum(1)]
+            totals += torch.stack(parts)
+    reward, kl = totals[:2] / prompts.shape[1]
+    standard_error = totals[2].sqrt() / prompts.shape[1]
+    return Value(reward, kl, reward - beta * kl, standard_error)

@@ -1,0 +1,1 @@
+"""Methods: what differs between them (data, loss, stages), on one supervised and one policy-gradient loop."""

@@ -1,0 +1,72 @@
+"""What a method is to the rest of alignsim: it gets a task, trains, and hands back what is to be measured."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from alignsim.envs.base import Environment, PreferenceData
+from alignsim.lazy import torch
+from alignsim.models.base import Fit, StackedModel
+from alignsim.models.config import ModelConfig
+from alignsim.models.policy import PolicyModel
+from alignsim.models.reward import RewardModel
+
+
+class Monitor:
+    """Hears how training goes. This one stays silent; subclasses show progress and keep curves."""
+
+    def start(self, phase: str, steps: int) -> None:
+        """A stage of at most `steps` steps begins."""
+
+    def record(
+        self, phase: str, step: int, measures: Mapping[str, torch.Tensor], policy: PolicyModel | None = None
+    ) -> None:
+        """After `step` steps of a stage: measures of each seed, (S,), and the policy where the stage trains one."""
+
+    def finish(self, phase: str, step: int) -> None:
+        """The stage ended after `step` steps."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every method is given: the same world, pairs, models and beta for the same seed."""
+
+    env: Environment
+    data: PreferenceData
+    model: ModelConfig
+    beta: float
+    monitor: Monitor
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a method hands back.
+
+    Attributes:
+        policy: the result.
+        fit: how the stage that learned from the pairs went.
+        scorer: the reward that was learned from the pairs, explicit or implicit, up to a function of the prompt:
+            (S, B, D), (S, B, K, T) -> (S, B, K).
+        reward_model: for methods that have one.
+    """
+
+    policy: PolicyModel
+    fit: Fit
+    scorer: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    reward_model: RewardModel | None = None
+
+
+class Method(ABC):
+    """A method is a frozen dataclass: its fields are its configuration, `train` is what it does."""
+
+    @abstractmethod
+    def train(self, task: Task) -> Trained:
+        """Train on every seed of the task at once."""
+
+
+def fitted(model: StackedModel) -> Fit:
+    """The fit of a model that was fitted to pairs."""
+    assert model.fit is not None, "the model was never fitted to pairs"
+    return model.fit

@@ -1,0 +1,106 @@
+"""Two-stage RLHF: a reward model by maximum likelihood on the pairs, then on-policy RL against it.
+
+Christiano et al. 2017; Bai et al. 2022; Ouyang et al. 2022.
+"""
+
+from __future__ import annotations
+
+from dataclasses import field
+
+from pydantic.dataclasses import dataclass
+
+from alignsim.config.schema import STRICT
+from alignsim.envs.base import Environment, PreferenceData, Preferences
+from alignsim.lazy import torch
+from alignsim.methods.base import Method, Monitor, Task, Trained, fitted
+from alignsim.methods.losses import bradley_terry_loss
+from alignsim.methods.policy_gradient import PolicyGradient, Reward, optimise_policy
+from alignsim.methods.supervised import Supervised, fit_to_preferences
+from alignsim.models.config import ModelConfig
+from alignsim.models.policy import PolicyModel
+from alignsim.models.reward import RewardModel
+
+
+@dataclass(frozen=True, config=STRICT)
+class RLHF(Method):
+    """`conf/method/rlhf.yaml`. `supervised` is how the reward model is fitted, `rl` how the policy is improved."""
+
+    supervised: Supervised = field(default_factory=Supervised)
+    rl: PolicyGradient = field(default_factory=PolicyGradient)
+
+    def train(self, task: Task) -> Trained:
+        """Fit a reward model to the pairs, then improve a policy against it."""
+        env, model, monitor = task.env, task.model, task.monitor
+        reward_model = train_reward_model(
+            env, task.data, beta=task.beta, model=model, settings=self.supervised, monitor=monitor
+        )
+        policy = train_policy_with_rlhf(
+            env, reward_model, beta=task.beta, model=model, settings=self.rl, monitor=monitor
+        )
+        return Trained(policy, fitted(reward_model), scorer=reward_model, reward_model=reward_model)
+
+
+def train_reward_model(
+    env: Environment,
+    data: PreferenceData | None = None,
+    *,
+    beta: float = 0.5,
+    model: ModelConfig | None = None,
+    settings: Supervised | None = None,
+    monitor: Monitor | None = None,
+) -> RewardModel:
+    """Fit a fresh reward model to preference pairs by maximum likelihood, every seed of the environment at once.
+
+    Args:
+        env: the environment, stacked over its seeds.
+        data: the pairs, by default `env.preferences()`.
+        beta: scale of the reward model's output, above 0: the weight of the KL term of the RL that follows.
+        model: the models' configuration.
+        settings: how the reward model is fitted.
+        monitor: hears the losses.
+
+    Returns:
+        The reward model of the best validation loss of each seed; its `fit` says which step that was.
+    """
+    reward_model = (model or ModelConfig()).reward_model(env, beta)
+
+    def loss(pairs: Preferences) -> torch.Tensor:
+        chosen, rejected = reward_model(pairs.prompts, pairs.responses).unbind(-1)
+        return bradley_terry_loss(chosen, rejected)
+
+    fit_to_preferences(
+        reward_model,
+        loss,
+        data or env.preferences(),
+        settings or Supervised(),
+        phase="reward_model",
+        monitor=monitor or Monitor(),
+    )
+    return reward_model
+
+
+def train_policy_with_rlhf(
+    env: Environment,
+    reward: Reward,
+    *,
+    beta: float = 0.5,
+    model: ModelConfig | None = None,
+    settings: PolicyGradient | None = None,
+    monitor: Monitor | None = None,
+) -> PolicyModel:
+    """Improve a fresh policy against a reward by on-policy policy gradient, every seed at once.
+
+    Args:
+        env: the environment, stacked over its seeds.
+        reward: a `RewardModel`, or any function (S, B, D), (S, B, K, T) -> (S, B, K); `env.reward` is the true one.
+        beta: weight of the KL term, above 0.
+        model: the models' configuration.
+        settings: how the policy is improved.
+        monitor: hears the reward and the KL.
+
+    Returns:
+        The policy after the last step.
+    """
+    policy = (model or ModelConfig()).policy(env)
+    optimise_policy(policy, reward, beta, settings or PolicyGradient(), phase="rl", monitor=monitor or Monitor())
+    return policy

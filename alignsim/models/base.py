@@ -1,0 +1,49 @@
+"""What a policy and a reward model have in common: an environment, a stacked network and its parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from alignsim.envs.base import Environment
+from alignsim.lazy import torch
+from alignsim.models.made import MADE, Parameters
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What was kept of a model that was fitted to preference pairs, for each seed.
+
+    Attributes:
+        best_step: the step whose weights were kept, the one of the smallest validation loss, (S,).
+        validation_loss: the loss on the validation pairs at that step, in nats for a pair, (S,).
+    """
+
+    best_step: torch.Tensor
+    validation_loss: torch.Tensor
+
+
+class StackedModel:
+    """A network for the prompts and responses of an environment, one set of weights for each of its seeds.
+
+    Args:
+        env: the environment whose shapes, seeds and device the model takes.
+        network: the network's configuration, by default `MADE()`.
+
+    Attributes:
+        parameters: tensors with a leading seed axis, trained in place. The same seed starts from the same weights
+            in every model.
+        fit: how the model was fitted to preference pairs; None while it was not.
+    """
+
+    def __init__(self, env: Environment, network: MADE | None = None) -> None:
+        self.env = env
+        network = network or MADE()
+        self.network = network.build(env.input_dim, env.output_dim, env.vocab_size, env.device)
+        self.parameters: Parameters = self.network.initial_parameters(env.streams)
+        self.fit: Fit | None = None
+
+
+def select(values: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """The entry of each token: (S, B, K, T, V) and tokens (S or 1, B or 1, K, T) -> (S, B, K, T)."""
+    tokens = tokens.expand(values.shape[:-1])
+    return values.gather(-1, tokens[..., None]).squeeze(-1)

@@ -1,0 +1,112 @@
+"""What a run leaves: one folder for each condition, every file written to the side and renamed when complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import traceback
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RESULTS, HISTORY, STATUS, CONFIG, WEIGHTS = (
+    "results.csv",
+    "history.csv",
+    "status.json",
+    "config.yaml",
+    "weights.pt",
+)
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside `path`, then put it in place: readers see all of it or none."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one level of dotted keys, in order.
+
+    >>> flatten({"env": {"n_pairs": 4000}, "beta": 0.5})
+    {'env.n_pairs': 4000, 'beta': 0.5}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+class RunFolder:
+    """The folder of one condition, `outputs/<study>/<method>-<env>-<hash8>/`.
+
+    `status.json` says running, finished or failed; the other files are written when the run has finished. A run that
+    fails or is stopped leaves the files and the status of an earlier, finished one as they were.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._earlier: str | None = None
+        self._status: dict[str, Any] = {}
+
+    def start(self, device: str) -> None:
+        """Mark the run as running."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        status = self.path / STATUS
+        if status.exists():
+            earlier = status.read_text(encoding="utf-8")
+            self._earlier = earlier if '"state": "finished"' in earlier else None
+        packages = {name: version(name) for name in ("alignsim", "torch", "numpy")}
+        self._status = {
+            "state": "running",
+            "started": _now(),
+            "ended": None,
+            "error": None,
+            "versions": {**packages, "python": platform.python_version()},
+            "device": device,
+        }
+        self._write_status()
+
+    def finish(
+        self, config: Mapping[str, Any], results: pd.DataFrame, history: pd.DataFrame, weights: Mapping[str, Any]
+    ) -> None:
+        """Write everything and mark the run as finished."""
+        import torch
+        from omegaconf import OmegaConf
+
+        write_whole(self.path / WEIGHTS, lambda path: torch.save(weights, path))
+        write_whole(self.path / HISTORY, lambda path: history.to_csv(path, index=False))
+        write_whole(self.path / CONFIG, lambda path: OmegaConf.save(OmegaConf.create(dict(config)), path))
+        write_whole(self.path / RESULTS, lambda path: results.to_csv(path, index=False))
+        self._status |= {"state": "finished", "ended": _now()}
+        self._write_status()
+
+    def fail(self, error: BaseException) -> None:
+        """Mark the run as failed and keep the error, unless an earlier, finished run stands here."""
+        if self._earlier is not None:
+            earlier = self._earlier
+            write_whole(self.path / STATUS, lambda path: path.write_text(earlier, encoding="utf-8"))
+            return
+        message = {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
+        self._status |= {"state": "failed", "ended": _now(), "error": message}
+        self._write_status()
+
+    def _write_status(self) -> None:
+        text = json.dumps(self._status, indent=2) + "\n"
+        write_whole(self.path / STATUS, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
