@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +19,12 @@ from alignsim.results import RESULTS, STATUS
 #: The method that every other one is compared with.
 BASELINE = "dpo"
 
-#: Columns that say which seed of which condition a row is.
+#: The key that makes generating harder than verifying.
+KNOB = "env.complexity_factor"
+
+#: Columns that say which seed of which condition a row is, and the two that are made from them.
 LABELS = ("method", "env", "seed")
+NAMES = ("setting", "variant")
 
 
 class Interval(NamedTuple):
@@ -34,6 +39,8 @@ class Interval(NamedTuple):
 def mean_interval(values: Sequence[float] | np.ndarray | pd.Series) -> Interval:
     """Mean and 95 % t interval over seeds."""
     sample = np.asarray(values, dtype=float)
+    if not len(sample):
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
     n, mean = len(sample), float(sample.mean())
     if n < 2:
         return Interval(mean, float("nan"), float("nan"), n)
@@ -43,12 +50,13 @@ def mean_interval(values: Sequence[float] | np.ndarray | pd.Series) -> Interval:
 
 @dataclass(frozen=True)
 class Study:
-    """The finished conditions of a study.
+    """The finished conditions of a study, one row for each condition and seed.
 
     Attributes:
         name: the folder's name.
-        rows: one row for each condition and seed: method, env, seed, every measure, and the condition's values under
-            dotted keys.
+        rows: method, env, seed, every measure and the condition's values under dotted keys, as in `results.csv`.
+            Two columns are added: `setting` names the environment and whatever else varies for all methods alike,
+            `variant` names the method and what varies in it alone. Methods are compared within a setting.
         complaints: what was left out and why, one line each.
     """
 
@@ -56,11 +64,54 @@ class Study:
     rows: pd.DataFrame
     complaints: list[str]
 
-    @property
+    @cached_property
     def varied(self) -> list[str]:
-        """The dotted keys whose value differs between conditions that have them."""
-        keys = [c for c in self.rows.columns if c not in MEASURES and c not in LABELS and "_target_" not in c]
-        return [key for key in keys if self.rows[key].nunique() > 1]
+        """The dotted keys whose value differs between conditions."""
+        return varied_keys(self.rows)
+
+    @cached_property
+    def shared(self) -> list[str]:
+        """The varied keys that every method has: they tell settings apart. `method.rl.steps` is none of them."""
+        return shared_keys(self.rows)
+
+    @cached_property
+    def comparisons(self) -> list[tuple[str, str]]:
+        """Pairs of variants to compare: every one of another method with every one of the baseline."""
+        names = self.rows[["method", "variant"]].drop_duplicates().sort_values("variant")
+        baseline = list(names.variant[names.method == BASELINE])
+        return [(variant, b) for variant in names.variant[names.method != BASELINE] for b in baseline]
+
+
+def varied_keys(rows: pd.DataFrame) -> list[str]:
+    """The dotted keys of conditions whose value differs between rows."""
+    keys = [c for c in rows.columns if c not in (*LABELS, *MEASURES, *NAMES) and not c.endswith("_target_")]
+    return [key for key in keys if rows[key].nunique() > 1]
+
+
+def shared_keys(rows: pd.DataFrame) -> list[str]:
+    """The varied keys that every method has a value for."""
+    return [key for key in varied_keys(rows) if rows.groupby("method")[key].count().all()]
+
+
+def name_settings_and_variants(rows: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns `setting` and `variant`; their parts stand on lines of their own."""
+    shared = shared_keys(rows)
+    setting, variant = rows.env.astype(str), rows.method.astype(str)
+    for key in varied_keys(rows):
+        if key in shared:
+            # the environment's name stands for whatever does not vary inside it, but the knob is always shown
+            told = rows.groupby("env")[key].transform("nunique").gt(1) | (key == KNOB)
+            setting = setting + _lines(rows[key], key).where(told, "")
+        else:
+            told = rows.groupby("method")[key].transform("nunique").gt(1)
+            variant = variant + _lines(rows[key], key).where(told, "")
+    return rows.assign(setting=setting, variant=variant)
+
+
+def _lines(values: pd.Series, key: str) -> pd.Series:
+    """For each value a line such as `\\nn_pairs 4000`."""
+    short = key.rpartition(".")[2].replace("_", " ") if key == KNOB else key.partition(".")[2] or key
+    return values.map(lambda v: f"\n{short} {v:g}" if isinstance(v, (int, float)) else f"\n{short} {v}")
 
 
 def load_study(folder: Path) -> Study:
@@ -76,7 +127,9 @@ def load_study(folder: Path) -> Study:
         except (OSError, ValueError, KeyError, TypeError) as error:
             damaged = status_file.parent / RESULTS if isinstance(error, _DamagedError) else status_file
             complaints.append(f"{damaged}: cannot be read, left out ({error})")
-    rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*LABELS, *MEASURES])
+    if not tables:
+        return Study(folder.name, pd.DataFrame(columns=[*LABELS, *NAMES, *MEASURES]), complaints)
+    rows = name_settings_and_variants(pd.concat(tables, ignore_index=True))
     return Study(folder.name, rows, complaints)
 
 
@@ -98,59 +151,39 @@ def _read_results(path: Path) -> pd.DataFrame:
     return table
 
 
-def settings_keys(study: Study, methods: Iterable[str]) -> list[str]:
-    """The varied keys that tell settings apart in which all these methods can be compared.
-
-    A key that only some of the methods have (`method.rl.steps`) says nothing about the others and is left out.
-    """
-    by_method = [study.rows[study.rows.method == method] for method in methods]
-    return [key for key in study.varied if all(rows[key].notna().any() for rows in by_method)]
-
-
-def advantage_pairs(study: Study) -> list[tuple[str, str]]:
-    """The pairs of methods to compare: every other one with the baseline, if the study has it."""
-    methods = sorted(study.rows.method.unique())
-    return [(m, BASELINE) for m in methods if m != BASELINE] if BASELINE in methods else []
-
-
-def paired(study: Study, method: str, baseline: str, measure: str = "normalized_value") -> pd.DataFrame:
-    """Differences of a measure between two methods, seed by seed in the same setting.
+def paired(study: Study, variant: str, baseline: str) -> pd.DataFrame:
+    """Differences of every measure between two variants, seed by seed in the same setting.
 
     Returns:
-        The columns env, every varied key of the method, seed and `difference`.
+        The rows of `variant` whose setting and seed the baseline has too, measures replaced by differences.
     """
-    shared = ["env", *settings_keys(study, [method, baseline]), "seed"]
-    own = [key for key in study.varied if key not in shared]
-    columns = list(dict.fromkeys([*shared, *own, measure]))
-    left = study.rows.loc[study.rows.method == method, columns].drop_duplicates()
-    right = study.rows.loc[study.rows.method == baseline, [*shared, measure]].drop_duplicates()
-    joined = left.merge(right, on=shared, suffixes=("", "_baseline"))
-    joined["difference"] = joined[measure] - joined[f"{measure}_baseline"]
-    return joined[[*shared, *own, "difference"]]
+    key = ["setting", *study.shared, "seed"]
+    rows = study.rows.drop_duplicates(["variant", *key])
+    left = rows[rows.variant == variant]
+    right = rows.loc[rows.variant == baseline, [*key, *MEASURES]]
+    joined = left.merge(right, on=key, suffixes=("", "_baseline"))
+    for name in MEASURES:
+        joined[name] = joined[name] - joined.pop(f"{name}_baseline")
+    return joined
 
 
 def summary(study: Study) -> pd.DataFrame:
-    """One row for each condition, and one for each paired advantage (method `rlhf - dpo`).
+    """One row for each condition, and one for each paired difference (method `rlhf - dpo`).
 
     For every measure the mean over seeds and its 95 % t interval, in the columns `m`, `m_low` and `m_high`.
     """
-    keys = ["env", *study.varied]
-    parts = [_with_intervals(study.rows, ["method", *keys], list(MEASURES))]
-    for method, baseline in advantage_pairs(study):
-        differences = [paired(study, method, baseline, m).rename(columns={"difference": m}) for m in MEASURES]
-        table = differences[0].assign(**{m: d[m] for m, d in zip(MEASURES, differences, strict=True)})
-        table.insert(0, "method", f"{method} - {baseline}")
-        parts.append(_with_intervals(table, ["method", *keys], list(MEASURES)))
-    return pd.concat(parts, ignore_index=True)
+    tables = [study.rows]
+    for variant, baseline in study.comparisons:
+        table = paired(study, variant, baseline)
+        tables.append(table.assign(method=table.method + f" - {baseline.splitlines()[0]}"))
+    keys = ["method", "env", *study.varied]
+    groups = pd.concat(tables, ignore_index=True).groupby(keys, dropna=False, sort=True)
+    return pd.DataFrame([_summary_row(keys, group, rows) for group, rows in groups])
 
 
-def _with_intervals(rows: pd.DataFrame, keys: list[str], measures: list[str]) -> pd.DataFrame:
-    table = []
-    for group, members in rows.groupby(keys, dropna=False, sort=True):
-        members = members.drop_duplicates("seed")
-        row = dict(zip(keys, group, strict=True)) | {"seeds": len(members)}
-        for name in measures:
-            mean, low, high, _ = mean_interval(members[name])
-            row |= {name: mean, f"{name}_low": low, f"{name}_high": high}
-        table.append(row)
-    return pd.DataFrame(table, columns=None if table else [*keys, "seeds", *measures])
+def _summary_row(keys: list[str], group: tuple[object, ...], rows: pd.DataFrame) -> dict[str, object]:
+    row: dict[str, object] = dict(zip(keys, group, strict=True)) | {"seeds": len(rows)}
+    for name in MEASURES:
+        mean, low, high, _ = mean_interval(rows[name])
+        row |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+    return row

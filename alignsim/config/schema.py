@@ -15,8 +15,9 @@ from pydantic.dataclasses import dataclass
 
 from alignsim.lazy import torch
 
-#: Unknown keys, wrong types (also 4.0 or "4" or true for a whole number), NaN and infinities are refused.
-STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+#: Unknown keys, wrong types (also 4.0 or "4" or true for a whole number), NaN and infinities are refused; a default
+#: is checked too, because another value can make it wrong.
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -1,4 +1,4 @@
-"""The value of a policy, V(pi) = E[r*] - beta KL(pi || ref): exact by enumeration, or sampled with its standard error."""
+"""The value of a policy, V(pi) = E[r*] - beta KL(pi || ref): exact by enumeration, or sampled with standard error."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from alignsim.lazy import torch
 from alignsim.models.policy import PolicyModel
 from alignsim.models.reward import RewardModel
 
-#: How many log-probabilities of responses are computed at once, which bounds the memory of a measurement.
-_RESPONSES_AT_ONCE = 2**18
+#: How many log-probabilities of responses are computed at once, which bounds memory and keeps it in cache.
+_RESPONSES_AT_ONCE = 2**15
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _sampled(
     samples: int,
     draw: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]],
 ) -> Value:
-    """Means over weighted samples; `draw` gives weights that sum to 1 over K, true rewards and log pi/ref, (S, B, K)."""
+    """Means over samples; `draw` gives their weights (sum 1 over K), true rewards and log pi/ref, each (S, B, K)."""
     at_once = max(_RESPONSES_AT_ONCE // (len(env.seeds) * samples), 1)
     totals = torch.zeros(3, len(env.seeds), device=prompts.device)
     with torch.no_grad():

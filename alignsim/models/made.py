@@ -117,12 +117,15 @@ class MADENetwork:
 
         The seed and prompt axes of `tokens` may be 1; the work on the tokens is then shared.
         """
+        return self.logits_of_codes(parameters, prompts, torch.nn.functional.embedding(tokens, self._codes))
+
+    def logits_of_codes(self, parameters: Parameters, prompts: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """The same from what the network sees of the tokens, (S, B, K, T, V) real numbers."""
         weights = self._masked(parameters)
         from_prompt = torch.baddbmm(weights["hidden0.bias"][:, None], prompts, weights["prompt.weight"])
-        codes = torch.nn.functional.embedding(tokens, self._codes).flatten(-2)  # (S, B, K, T * V)
         seeds, n_prompts, _ = from_prompt.shape
-        from_tokens = torch.bmm(codes.flatten(1, 2).expand(seeds, -1, -1), weights["token.weight"])
-        from_tokens = from_tokens.unflatten(1, codes.shape[1:3])  # (S, B or 1, K, H)
+        flat = codes.flatten(-2).flatten(1, 2).expand(seeds, -1, -1)  # (S, B or 1 * K, T * V)
+        from_tokens = torch.bmm(flat, weights["token.weight"]).unflatten(1, codes.shape[1:3])
         hidden = (from_prompt[:, :, None] + from_tokens).relu().flatten(1, 2)  # (S, B * K, H)
         for layer in range(1, self.config.n_layers):
             bias = weights[f"hidden{layer}.bias"][:, None]

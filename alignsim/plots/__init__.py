@@ -1,0 +1,1 @@
+"""Figures of a study, one message each. Nothing here computes more than it shows."""

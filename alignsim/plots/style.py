@@ -1,0 +1,140 @@
+"""What all figures share: fonts, the colour and marker of each method, how values are named, how files are saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import cycle
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from alignsim.analysis import Interval
+from alignsim.results import write_whole
+
+#: Okabe and Ito's colours, which colour-blind readers can tell apart; markers differ for readers in grey.
+_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = "^vDP*X<>"
+
+VALUE_LABEL = "Normalized value\n(0 = reference policy, 1 = optimum)"
+
+
+def use_house_style() -> None:
+    """Draw without a screen, in the same fonts everywhere."""
+    mpl.use("agg")
+    mpl.rcParams.update(
+        {
+            "font.size": 10,
+            "axes.titlesize": 11,
+            "axes.titlelocation": "left",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "figure.constrained_layout.use": True,
+            "figure.facecolor": "white",
+            "legend.frameon": False,
+            "savefig.dpi": 160,
+            "svg.hashsalt": "alignsim",
+        }
+    )
+
+
+class Look(NamedTuple):
+    """How a variant is drawn."""
+
+    colour: str
+    marker: str
+
+    def handle(self, variant: str) -> Line2D:
+        """Its entry in a legend."""
+        return Line2D([], [], color=self.colour, marker=self.marker, lw=2, ms=7, mec="white", label=name_of(variant))
+
+
+_KNOWN = {"rlhf": Look("#0072B2", "o"), "dpo": Look("#D55E00", "s")}
+_ORDER = {"rlhf": 0, "dpo": 1}
+
+
+def looks(rows: pd.DataFrame) -> dict[str, Look]:
+    """The look of each variant of a study, RLHF and DPO first; theirs is the same in every figure."""
+    variants = sorted(rows.variant.unique(), key=lambda v: (_ORDER.get(v.partition("\n")[0], len(_ORDER)), v))
+    spare = (Look(*pair) for pair in zip(cycle(_COLOURS), cycle(_MARKERS), strict=False))
+    return {variant: _KNOWN.get(variant) or next(spare) for variant in variants}
+
+
+def name_of(variant: str) -> str:
+    """How a variant is written in figures, on one line."""
+    method, *rest = variant.splitlines()
+    return ", ".join([{"rlhf": "RLHF", "dpo": "DPO"}.get(method, method), *rest])
+
+
+def mark_reference_and_optimum(axes: Axes) -> None:
+    """Lines at 0 and 1 with their names, so that the scale needs no further explanation."""
+    for height, name in ((0, "reference\npolicy"), (1, "optimum")):
+        axes.axhline(height, color="0.45", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+        axes.text(1.01, height, name, transform=axes.get_yaxis_transform(), color="0.35", fontsize=8, va="center")
+
+
+def explain(figure: Figure, titles: list[str], handles: list[Line2D], notes: str) -> None:
+    """What the figure says on top, what its marks mean below, and the legend between."""
+    figure.suptitle("\n".join(titles), x=0.01, ha="left", fontsize=11, fontweight="bold")
+    figure.legend(handles=handles, loc="outside right upper", fontsize=9)
+    figure.supxlabel(notes, x=0.01, ha="left", fontsize=8, color="0.3")
+
+
+def seed_counts(rows: pd.DataFrame) -> str:
+    """How many seeds stand behind each mean, such as `16 seeds` or `4 to 16 seeds`."""
+    counts = rows.groupby(["variant", "setting"]).seed.nunique()
+    least, most = counts.min(), counts.max()
+    return f"{least} to {most} seeds" if least < most else "1 seed" if most == 1 else f"{most} seeds"
+
+
+def signed(interval: Interval) -> str:
+    """An advantage and its interval, such as `+0.33 [0.29, 0.38]`."""
+    if interval.n < 2:
+        return f"{interval.mean:+.3f} (one seed)"
+    return f"{interval.mean:+.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def verdict_of(interval: Interval) -> int:
+    """1 where the whole interval is above 0, -1 where it is below, 0 where it holds 0 or there is none."""
+    return int(interval.low > 0) - int(interval.high < 0)
+
+
+def headline(variant: str, baseline: str, advantages: Mapping[str, Interval]) -> str:
+    """A title that says what the intervals show, and no more.
+
+    Args:
+        variant: what is compared.
+        baseline: what it is compared with.
+        advantages: the paired advantage of the variant in each setting, at least one.
+    """
+    ahead, behind = name_of(variant), name_of(baseline)
+    if all(interval.n < 2 for interval in advantages.values()):
+        return f"{ahead} and {behind}: one seed, so no interval and no conclusion"
+    signs = [verdict_of(interval) for interval in advantages.values()]
+    if len(signs) > 3:
+        return (
+            f"{ahead} is ahead of {behind} in {signs.count(1)} of {len(signs)} settings, behind in"
+            f" {signs.count(-1)}; no difference detected in {signs.count(0)}"
+        )
+    parts = []
+    for (setting, interval), sign in zip(advantages.items(), signs, strict=True):
+        where = ", ".join(setting.splitlines())
+        first, second = (ahead, behind) if sign > 0 else (behind, ahead)
+        what = f"{first} is ahead of {second} by {abs(interval.mean):.3f}" if sign else "no difference detected"
+        parts.append(f"{where}: {what}")
+    return "\n".join(parts)
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Write a figure as PNG and SVG, each whole or not at all; `path` has no suffix."""
+    written = []
+    for suffix in ("png", "svg"):
+        target = path.with_suffix(f".{suffix}")
+        metadata = {"Date": None} if suffix == "svg" else None
+        write_whole(target, lambda aside, s=suffix, m=metadata: figure.savefig(aside, format=s, metadata=m))
+        written.append(target)
+    return written

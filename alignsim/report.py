@@ -1,0 +1,53 @@
+"""What `scripts/plot.py` makes of a study: `summary.csv`, the figures, and the summary on the screen."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from alignsim.analysis import Study, load_study, summary
+from alignsim.results import write_whole
+
+
+def report(folder: Path) -> bool:
+    """Draw and summarise every finished condition below a study's folder.
+
+    Returns:
+        Whether there was anything to draw. What was left out, and why, is said on stderr.
+    """
+    study = load_study(folder)
+    for complaint in study.complaints:
+        print(f"warning: {complaint}", file=sys.stderr)
+    if study.rows.empty:
+        print(f"{folder}: no finished results to draw", file=sys.stderr)
+        return False
+    table = summary(study)
+    write_whole(folder / "summary.csv", lambda path: table.to_csv(path, index=False))
+    print(summary_text(table))
+    print("\n".join(f"  {path}" for path in [folder / "summary.csv", *_draw(study, folder)]))
+    return True
+
+
+def _draw(study: Study, folder: Path) -> list[Path]:
+    """Every figure that the study has something to show in."""
+    from alignsim.plots.comparison import draw_comparison
+    from alignsim.plots.complexity import draw_complexity, sweeps_complexity
+    from alignsim.plots.style import save, use_house_style
+
+    use_house_style()
+    written = save(draw_comparison(study), folder / "rlhf_vs_dpo_comparison")
+    if sweeps_complexity(study):
+        written += save(draw_complexity(study), folder / "value_by_complexity_factor")
+    return written
+
+
+def summary_text(table: pd.DataFrame) -> str:
+    """The summary as a table for the screen: normalized value, mean and 95 % interval."""
+    keys = list(table.columns[: list(table.columns).index("seeds") + 1])
+    shown = table[keys].rename(columns=lambda key: key.removeprefix("env."))
+    shown["normalized_value"] = table.normalized_value.map("{:.3f}".format)
+    low, high = table.normalized_value_low, table.normalized_value_high
+    shown["95 % interval"] = [f"[{a:.3f}, {b:.3f}]" if a == a else "one seed" for a, b in zip(low, high, strict=True)]
+    return shown.to_string(index=False, na_rep="-")
