@@ -109,7 +109,7 @@ def name_settings_and_variants(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _lines(values: pd.Series, key: str) -> pd.Series:
-    """For each value a line such as `\\nn_pairs 4000`."""
+    """For each value a new line with its name, such as `n_pairs 4000`."""
     short = key.rpartition(".")[2].replace("_", " ") if key == KNOB else key.partition(".")[2] or key
     return values.map(lambda v: f"\n{short} {v:g}" if isinstance(v, (int, float)) else f"\n{short} {v}")
 

@@ -34,20 +34,25 @@ def train() -> None:
 
 def plot() -> None:
     """Draw a study: `python scripts/plot.py --help`."""
-    _command("plot", _plot_study, load_plot_settings)
+    _command("plot", _plot_study, existing_study)
 
 
-def load_plot_settings(values: Mapping[str, Any]) -> PlotSettings:
-    """Check the plain values of `conf/plot.yaml`.
+def existing_study(values: Mapping[str, Any]) -> Path:
+    """The folder of the study that the plain values of `conf/plot.yaml` name.
 
     Raises:
-        ConfigurationError: with every problem that was found.
+        ConfigurationError: with every problem that was found; for an unknown study, with those that exist.
     """
     problems: list[Problem] = []
     settings = check(PlotSettings, values, "", problems)
-    if settings is None:
-        raise ConfigurationError(problems)
-    return settings
+    if settings is not None:
+        root = Path(settings.output_dir)
+        if (root / settings.study).is_dir():
+            return root / settings.study
+        studies = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+        there = f"{root} has {', '.join(studies)}" if studies else f"{root} has no studies yet"
+        problems.append(Problem("study", settings.study, f"does not exist; {there}"))
+    raise ConfigurationError(problems)
 
 
 def _command(
@@ -71,7 +76,10 @@ def _train_one(values: DictConfig) -> float:
     choices = HydraConfig.get().runtime.choices
     method, env = (str(choices[group]).replace("/", "-") for group in ("method", "env"))
     folder = Path(config.run.output_dir) / config.run.study / f"{method}-{env}-{config.hash}"
-    return train_condition(config, method, env, folder)
+    try:
+        return train_condition(config, method, env, folder)
+    except OSError as error:
+        sys.exit(f"{folder}: cannot be written: {error}")
 
 
 def train_condition(config: TrainConfig, method: str, env: str, path: Path) -> float:
@@ -140,16 +148,8 @@ def results_table(results: pd.DataFrame) -> str:
 
 
 def _plot_study(values: DictConfig) -> None:
-    """Draw and summarise a study, say what was left out, and where the files are."""
-    settings = load_plot_settings(plain_values(values))
-    root = Path(settings.output_dir)
-    folder = root / settings.study
-    if not folder.is_dir():
-        studies = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
-        there = f"{root} has {', '.join(studies)}" if studies else f"{root} has no studies yet"
-        raise ConfigurationError([Problem("study", settings.study, f"does not exist; {there}")])
-
+    """Draw and summarise a study."""
     from alignsim.report import report
 
-    if not report(folder):
+    if not report(existing_study(plain_values(values))):
         sys.exit(1)

@@ -6,6 +6,7 @@ reads it has the same easy problem at every complexity, and the KL-regularised o
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Annotated
 
@@ -90,7 +91,7 @@ class SimplifiedEnvironment(Environment):
         """W[t, v] . x for every position and content token, (S, B, D) -> (S, B, T, V)."""
         weights = self.reward_weights.flatten(1, 2)  # (S, T * V, D)
         scores = torch.bmm(prompts, weights.transpose(1, 2))
-        return scores.unflatten(-1, (self.output_dim, self.vocab_size))
+        return scores.view(*scores.shape[:2], self.output_dim, self.vocab_size)
 
     def reward(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
         """True reward r*(x, y): (S, B, D), (S, B, K, T) -> (S, B, K)."""
@@ -129,4 +130,4 @@ class SimplifiedEnvironment(Environment):
     def _log_partition(self, beta: float, prompts: torch.Tensor) -> torch.Tensor:
         """Log Z(x) = sum_t log sum_v ref_t(v) exp(W[t, v] . x / beta), (S, B, D) -> (S, B)."""
         tilted = self._content_rewards(prompts) / beta
-        return (tilted.logsumexp(-1) - torch.tensor(float(self.vocab_size)).log()).sum(-1)
+        return (tilted.logsumexp(-1) - math.log(self.vocab_size)).sum(-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -34,7 +35,8 @@ class Value:
 
 def is_enumerable(env: Environment, evaluation: Evaluation) -> bool:
     """Whether every response can be listed: V ** T is at most the enumeration limit."""
-    return env.vocab_size**env.output_dim <= evaluation.enumeration_limit
+    responses: int = env.vocab_size**env.output_dim
+    return responses <= evaluation.enumeration_limit
 
 
 def policy_value(policy: PolicyModel, beta: float, prompts: torch.Tensor, evaluation: Evaluation) -> Value:
@@ -69,7 +71,7 @@ def soft_optimal_value(reward_model: RewardModel, beta: float, prompts: torch.Te
     def sampled(x: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, ...]:
         responses, log_proposal = reward_model.propose(x, uniforms)
         log_weights = tilted(x, responses) - log_proposal
-        log_partition = log_weights.logsumexp(-1, keepdim=True) - torch.tensor(float(samples)).log()
+        log_partition = log_weights.logsumexp(-1, keepdim=True) - math.log(samples)
         penalty = reward_model(x, responses) / beta - log_partition
         return log_weights.softmax(-1), env.reward(x, responses), penalty
 

@@ -6,6 +6,7 @@ reward) is said in `policy` and `reward`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cached_property
 from itertools import pairwise
@@ -82,7 +83,7 @@ class MADENetwork:
     def _codes(self) -> torch.Tensor:
         """One-hot rows, standardised to mean 0 and variance 1 under a uniform token, (V, V)."""
         p = 1 / self.vocab_size
-        return (torch.eye(self.vocab_size, device=self.device) - p) / (p * (1 - p)) ** 0.5
+        return (torch.eye(self.vocab_size, device=self.device) - p) / math.sqrt(p * (1 - p))
 
     def initial_parameters(self, streams: Streams) -> Parameters:
         """Uniform(-1, 1) / sqrt(fan-in) for each unit's own, unmasked fan-in; the last layer is zero.

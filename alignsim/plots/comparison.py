@@ -44,6 +44,7 @@ def draw_comparison(study: Study) -> Figure:
         axes.set_xticks(range(len(shown)), shown)
         axes.set_xlim(-0.55, columns - 0.45)
         axes.set_ylim(lowest - 0.08, 1.1 + 0.08 * max(len(advantages), 1))
+        axes.set_yticks([tick / 5 for tick in range(-50, 6) if tick / 5 >= lowest - 0.08])
         axes.set_ylabel(VALUE_LABEL)
     titles = [headline(*pair, found) for pair, found in advantages.items() if found][:3]
     notes = f"Dots: seeds. Large marks: mean and 95 % t interval over {seed_counts(study.rows)}."

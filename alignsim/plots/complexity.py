@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import cycle
+from typing import Literal
 
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -12,6 +13,8 @@ from matplotlib.lines import Line2D
 
 from alignsim.analysis import KNOB, Study, mean_interval, paired
 from alignsim.plots.style import VALUE_LABEL, Look, explain, looks, mark_reference_and_optimum, name_of, seed_counts
+
+_DASHES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
 
 #: From so many values on, a study sweeps the complexity factor.
 ENOUGH_VALUES = 3
@@ -50,7 +53,7 @@ def _draw_lines(axes: Axes, study: Study, rows: pd.DataFrame, look: Look) -> lis
     others = [key for key in study.shared if key != KNOB]
     groups = rows.groupby(others, sort=True) if others else [((), rows)]
     handles = []
-    for (values, members), dashes in zip(groups, cycle(["-", "--", ":", "-."]), strict=False):
+    for (values, members), dashes in zip(groups, cycle(_DASHES), strict=False):
         unique = members.drop_duplicates([KNOB, "seed"])  # gap at complexity 1 is no_gap
         points = [(x, *mean_interval(group.normalized_value)) for x, group in unique.groupby(KNOB)]
         x, mean, low, high, _ = zip(*points, strict=True)

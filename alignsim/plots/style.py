@@ -131,10 +131,7 @@ def headline(variant: str, baseline: str, advantages: Mapping[str, Interval]) ->
 
 def save(figure: Figure, path: Path) -> list[Path]:
     """Write a figure as PNG and SVG, each whole or not at all; `path` has no suffix."""
-    written = []
-    for suffix in ("png", "svg"):
-        target = path.with_suffix(f".{suffix}")
-        metadata = {"Date": None} if suffix == "svg" else None
-        write_whole(target, lambda aside, s=suffix, m=metadata: figure.savefig(aside, format=s, metadata=m))
-        written.append(target)
-    return written
+    png, svg = path.with_suffix(".png"), path.with_suffix(".svg")
+    write_whole(png, lambda aside: figure.savefig(aside, format="png"))
+    write_whole(svg, lambda aside: figure.savefig(aside, format="svg", metadata={"Date": None}))
+    return [png, svg]

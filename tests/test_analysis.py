@@ -1,0 +1,97 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from alignsim.analysis import Study, mean_interval, name_settings_and_variants, paired, summary
+from alignsim.evaluation.measures import MEASURES
+from alignsim.plots.style import headline, signed, verdict_of
+
+
+def rows(method, env, value, seeds=range(16), **condition):
+    """Rows as in results.csv, all measures the same."""
+    noise = np.random.default_rng(len(env)).normal(0, 0.05, 100)  # shared by the methods, as paired seeds share it
+    table = pd.DataFrame({"method": method, "env": env, "seed": list(seeds)})
+    for measure in MEASURES:
+        table[measure] = [value + noise[seed] for seed in seeds]
+    return table.assign(**{key.replace("__", "."): v for key, v in condition.items()})
+
+
+def study(*tables):
+    return Study("test", name_settings_and_variants(pd.concat(tables, ignore_index=True)), [])
+
+
+GAP, NO_GAP = {"env__complexity_factor": 2.0}, {"env__complexity_factor": 1.0}
+
+
+def two_by_two(rlhf=0.9, dpo=0.6):
+    return study(
+        rows("rlhf", "gap", rlhf, **GAP, method__rl__steps=10),
+        rows("dpo", "gap", dpo, seeds=range(4, 20), **GAP),
+        rows("rlhf", "no_gap", 0.9, **NO_GAP, method__rl__steps=10),
+        rows("dpo", "no_gap", 0.9, **NO_GAP),
+    )
+
+
+def test_the_interval_is_students():
+    sample = np.random.default_rng(0).normal(size=12)
+    interval = mean_interval(sample)
+    low, high = stats.ttest_1samp(sample, 0).confidence_interval(0.95)
+    assert np.allclose(interval, (sample.mean(), low, high, 12))
+    assert np.isnan(mean_interval([1.0]).low)
+    assert mean_interval([1.0]).mean == 1.0
+
+
+def test_differences_are_paired_by_seed_and_setting():
+    differences = paired(two_by_two(), "rlhf", "dpo")
+    gap = differences[differences.env == "gap"]
+    assert list(gap.seed) == list(range(4, 16)), "the seeds that both have"
+    assert np.allclose(gap.normalized_value, 0.3)
+    assert np.allclose(differences[differences.env == "no_gap"].normalized_value, 0)
+
+
+def test_settings_and_variants_are_named_by_what_varied():
+    found = study(
+        rows("rlhf", "gap", 0.8, **GAP, method__rl__steps=10, beta=0.5),
+        rows("rlhf", "gap", 0.9, **GAP, method__rl__steps=20, beta=0.5),
+        rows("dpo", "gap", 0.6, **GAP, beta=0.5),
+        rows("dpo", "gap", 0.6, **GAP, beta=1.0),
+        rows("rlhf", "my gap", 0.9, env__complexity_factor=3.0, method__rl__steps=20, beta=0.5),
+    )
+    assert found.varied == ["env.complexity_factor", "method.rl.steps", "beta"]
+    assert found.shared == ["env.complexity_factor", "beta"]
+    assert set(found.rows.variant) == {"rlhf\nrl.steps 10", "rlhf\nrl.steps 20", "dpo"}
+    assert set(found.rows.setting) == {
+        "gap\ncomplexity factor 2\nbeta 0.5",
+        "gap\ncomplexity factor 2\nbeta 1",
+        "my gap\ncomplexity factor 3",
+    }
+    assert found.comparisons == [("rlhf\nrl.steps 10", "dpo"), ("rlhf\nrl.steps 20", "dpo")]
+    assert np.allclose(paired(found, "rlhf\nrl.steps 20", "dpo").normalized_value, 0.3)
+
+
+def test_the_summary_has_a_row_for_each_condition_and_difference():
+    table = summary(two_by_two()).set_index(["method", "env"])
+    assert len(table) == 6
+    assert table.loc[("rlhf - dpo", "gap"), "normalized_value"] == pytest.approx(0.3)
+    assert table.loc[("rlhf - dpo", "gap"), "seeds"] == 12
+    ours = table.loc[("dpo", "no_gap")]
+    expected = mean_interval(rows("dpo", "no_gap", 0.9).regret)
+    assert (ours.regret, ours.regret_low, ours.regret_high) == pytest.approx(expected[:3])
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_the_headline_follows_the_numbers_and_turns_over_with_them(swap):
+    differences = np.random.default_rng(0).normal(0.3, 0.05, 16) * (-1 if swap else 1)
+    ahead, tie = mean_interval(differences), mean_interval(differences - differences.mean())
+    assert verdict_of(ahead) == (-1 if swap else 1)
+    assert verdict_of(tie) == 0
+    said = headline("rlhf", "dpo", {"gap": ahead, "no_gap": tie})
+    first, second = ("DPO", "RLHF") if swap else ("RLHF", "DPO")
+    assert said == f"gap: {first} is ahead of {second} by {abs(ahead.mean):.3f}\nno_gap: no difference detected"
+    assert signed(ahead).startswith("-0.287 [-0.311" if swap else "+0.287 [0.263")
+
+
+def test_one_seed_concludes_nothing():
+    assert "no conclusion" in headline("rlhf", "dpo", {"gap": mean_interval([0.7])})
+    assert "one seed" in signed(mean_interval([0.7]))

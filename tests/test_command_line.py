@@ -1,0 +1,270 @@
+"""The command line as a user meets it: real subprocesses."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TINY = [
+    *("seeds.count=2", "env.n_pairs=120", "env.output_dim=4", "evaluation.prompts=20", "evaluation.pairs=100"),
+    *("method.supervised.steps=40", "device=cpu"),
+]
+
+
+def run(script, *arguments, cwd, code=0, env=None):
+    """Run a script in `cwd`; returns its output and errors together."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / f"{script}.py", *arguments],
+        cwd=cwd,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | (env or {}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == code, output
+    assert "Traceback" not in output, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder in which the comparison and one condition more were trained."""
+    cwd = tmp_path_factory.mktemp("trained")
+    (cwd / "here" / "env").mkdir(parents=True)
+    (cwd / "here" / "env" / "my_gap.yaml").write_text("complexity_factor: 3\nn_pairs: 150\nlabel_noise: 0.1\n")
+    run("train", "-m", "method=rlhf", "env=gap,no_gap", *TINY, "method.rl.steps=10", cwd=cwd)
+    run("train", "-m", "method=dpo", "env=gap,no_gap", *TINY, cwd=cwd)
+    own = ["--config-dir", "here", "env=my_gap", "method=dpo", *TINY, "env.reward_scale=1.0", "env.n_pairs=140"]
+    run("train", *own, cwd=cwd)
+    return cwd
+
+
+def folders(study):
+    return {path.name.rpartition("-")[0]: path for path in study.iterdir() if path.is_dir()}
+
+
+def test_single_runs_and_multiruns_land_in_one_study(trained):
+    found = folders(trained / "outputs" / "default")
+    assert sorted(found) == ["dpo-gap", "dpo-my_gap", "dpo-no_gap", "rlhf-gap", "rlhf-no_gap"]
+    for folder in found.values():
+        names = sorted(path.name for path in folder.iterdir())
+        assert names == ["config.yaml", "history.csv", "results.csv", "status.json", "weights.pt"]
+
+
+def test_a_run_leaves_tidy_results(trained):
+    import torch
+    from omegaconf import OmegaConf
+
+    from alignsim.config.load import load
+    from alignsim.evaluation.measures import MEASURES
+
+    folder = folders(trained / "outputs" / "default")["rlhf-gap"]
+    results = pd.read_csv(folder / "results.csv")
+    assert list(results.columns[:3]) == ["method", "env", "seed"]
+    assert list(results.columns[3 : 3 + len(MEASURES)]) == list(MEASURES)
+    assert list(results.seed) == [0, 1]
+    assert (results["env.complexity_factor"] == 2).all()
+    assert (results["method.rl.steps"] == 10).all()
+    status = json.loads((folder / "status.json").read_text())
+    assert status["state"] == "finished"
+    assert status["error"] is None
+    assert status["started"] <= status["ended"]
+    assert {"alignsim", "torch", "python"} <= set(status["versions"])
+    config = load(OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
+    assert folder.name.endswith(config.hash)
+    history = pd.read_csv(folder / "history.csv")
+    assert list(history.columns[:3]) == ["phase", "step", "seed"]
+    assert set(history.phase) == {"reward_model", "rl"}
+    fitted = history[(history.phase == "reward_model") & (history.seed == 1)]
+    assert np.isclose(fitted.validation_loss.min(), results.validation_loss[1])
+    assert history[history.phase == "rl"].normalized_value.notna().any()
+    weights = torch.load(folder / "weights.pt", weights_only=True)
+    assert set(weights) == {"policy", "reward_model"}
+    assert all(p.shape[0] == 2 for model in weights.values() for p in model.values())
+
+
+def test_a_users_file_of_three_lines_is_a_condition(trained):
+    results = pd.read_csv(folders(trained / "outputs" / "default")["dpo-my_gap"] / "results.csv")
+    assert (results.env == "my_gap").all()
+    told = results[["env.complexity_factor", "env.n_pairs", "env.label_noise", "env.reward_scale"]].iloc[0]
+    assert list(told) == [3, 140, 0.1, 1.0]
+
+
+def test_the_weights_give_back_the_measured_policy(trained):
+    import dataclasses
+
+    import torch
+    from omegaconf import OmegaConf
+
+    from alignsim import PolicyModel
+    from alignsim.config.load import load
+    from alignsim.evaluation.value import policy_value
+
+    folder = folders(trained / "outputs" / "default")["dpo-gap"]
+    config = load(OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
+    env = dataclasses.replace(config.env, seeds=(0, 1))
+    policy = PolicyModel(env, config.model.network)
+    policy.parameters = torch.load(folder / "weights.pt", weights_only=True)["policy"]
+    evaluation = config.run.evaluation
+    value = policy_value(policy, config.run.beta, env.prompts("evaluation", evaluation.prompts), evaluation)
+    assert np.allclose(value.value, pd.read_csv(folder / "results.csv")["value"], atol=1e-5)
+
+
+def test_plot_draws_and_summarises_a_study(trained):
+    output = run("plot", cwd=trained)
+    study = trained / "outputs" / "default"
+    for name in ("rlhf_vs_dpo_comparison.png", "rlhf_vs_dpo_comparison.svg", "summary.csv"):
+        assert (study / name).stat().st_size > 1000
+        assert name in output
+    assert "rlhf - dpo" in output
+    assert "my_gap" in output
+    assert (study / "rlhf_vs_dpo_comparison.png").read_bytes()[:4] == b"\x89PNG"
+    assert (study / "value_by_complexity_factor.png").exists(), "1, 2 and 3"
+
+
+def test_a_repeated_run_writes_the_same_bytes(trained, tmp_path):
+    arguments = ["method=rlhf", "env=gap", *TINY, "method.rl.steps=10"]
+    run("train", *arguments, cwd=tmp_path)
+    first = folders(trained / "outputs" / "default")["rlhf-gap"]
+    second = folders(tmp_path / "outputs" / "default")["rlhf-gap"]
+    for name in ("results.csv", "history.csv"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_damaged_and_unfinished_results_are_named_and_the_rest_is_drawn(trained, tmp_path):
+    shutil.copytree(trained / "outputs", tmp_path / "outputs")
+    found = folders(tmp_path / "outputs" / "default")
+    (found["rlhf-gap"] / "results.csv").write_bytes(b"\x00\xff garbage")
+    (found["dpo-gap"] / "results.csv").write_text("method,env,seed\ndpo,gap,0\n")
+    (found["dpo-my_gap"] / "status.json").write_text("{")
+    status = json.loads((found["rlhf-no_gap"] / "status.json").read_text())
+    (found["rlhf-no_gap"] / "status.json").write_text(json.dumps(status | {"state": "running"}))
+    output = run("plot", cwd=tmp_path)
+    for folder in ("rlhf-gap", "dpo-gap"):
+        assert f"{found[folder].name}/results.csv: cannot be read" in output
+    assert f"{found['dpo-my_gap'].name}/status.json: cannot be read" in output
+    assert f"{found['rlhf-no_gap'].name}: running, left out" in output
+    assert "dpo no_gap" in output.replace("  ", " ")
+
+
+def test_plot_without_results_says_what_there_is(trained, tmp_path):
+    assert "study=nope: does not exist; outputs has default" in run("plot", "study=nope", cwd=trained, code=2)
+    assert "outputs has no studies yet" in run("plot", cwd=tmp_path, code=2)
+    (tmp_path / "outputs" / "empty").mkdir(parents=True)
+    assert "no finished results" in run("plot", "study=empty", cwd=tmp_path, code=1)
+    assert "study=../x: must be one folder name" in run("plot", "study=../x", cwd=tmp_path, code=2)
+    assert "sudy=x: unknown key; did you mean study?" in run("plot", "sudy=x", cwd=tmp_path, code=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["env.complexty_factor=3"], ["env.complexty_factor=3: unknown key; did you mean complexity_factor?"]),
+        (["+env.speed=3"], ["env.speed=3: unknown key"]),
+        (["env=nope"], ["env=nope: unknown option; env has gap, no_gap"]),
+        (["-m", "env=gap,nope", "beta=1,0"], ["env=nope: unknown option", "beta=0: must be greater than 0"]),
+        (["-m", "env.complexity_factor=1,nan,9"], ["=NaN: must be a finite", "=9: must be at most output_dim=8"]),
+        (["seeds.count=0", "seeds.first=-1"], ["seeds.count=0: must be greater", "seeds.first=-1: must be greater"]),
+        (["device=cuda:99"], ["device=cuda:99: does not exist"]),
+        (["env.n_pairs=2"], ["env.validation_fraction=0.2: must leave at least one pair of n_pairs=2"]),
+        (["model.reward.reads=lips"], ["model.reward.reads=lips: must be 'content' or 'tokens'"]),
+        (["env=gap,no_gap"], ["env=gap,no_gap: several values need -m"]),
+        (["beta"], ["beta: must be key=value"]),
+        (["~beta.x"], ["configuration: "]),
+        (["beta=${nowhere}"], ["configuration: "]),
+        (["--config-dir", "nowhere"], ["--config-dir=nowhere: must be an existing folder"]),
+    ],
+)
+def test_bad_input_gets_a_short_message_and_changes_nothing(arguments, told, tmp_path):
+    output = run("train", *arguments, cwd=tmp_path, code=2)
+    for part in told:
+        assert part in output
+    assert len(output.splitlines()) <= 2 + len(told)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["beta=-1"], ["plot", "--help"]])
+def test_help_configuration_and_bad_keys_need_neither_torch_nor_matplotlib(arguments, tmp_path):
+    script, arguments = ("plot", arguments[1:]) if arguments[0] == "plot" else ("train", arguments)
+    code = 2 if arguments == ["beta=-1"] else 0
+    output = run(script, *arguments, cwd=tmp_path, code=code, env={"PYTHONPROFILEIMPORTTIME": "1"})
+    imported = {line.rpartition("|")[2].strip() for line in output.splitlines() if line.startswith("import time:")}
+    assert "hydra" in imported
+    assert not {"torch", "matplotlib", "pandas", "scipy"} & imported
+
+
+def test_a_failing_run_says_so_and_keeps_earlier_results(tmp_path):
+    arguments = ["method=dpo", *TINY]
+    run("train", *arguments, cwd=tmp_path)
+    (folder,) = folders(tmp_path / "outputs" / "default").values()
+    finished = (folder / "status.json").read_bytes()
+    (folder / "results.csv").unlink()
+    (folder / "results.csv").mkdir()  # which no file can replace
+    assert "results.csv" in run("train", *arguments, cwd=tmp_path, code=1)
+    assert (folder / "status.json").read_bytes() == finished
+    (folder / "status.json").unlink()
+    run("train", *arguments, cwd=tmp_path, code=1)
+    status = json.loads((folder / "status.json").read_text())
+    assert status["state"] == "failed"
+    assert status["error"]["type"] == "IsADirectoryError"
+    assert "Traceback" in status["error"]["traceback"]
+    assert not list(folder.glob(".*")), "nothing half-written is left behind"
+
+
+def test_a_knob_that_one_of_the_methods_lacks_is_refused_before_the_first_job(tmp_path):
+    output = run("train", "-m", "method=rlhf,dpo", "method.rl.steps=10", *TINY, cwd=tmp_path, code=2)
+    assert "method.rl=" in output
+    assert "unknown key; keys of method: supervised" in output
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_run_returns_its_mean_regret_to_hydras_sweepers(trained):
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from alignsim.cli import train_condition
+    from alignsim.config.command_line import conf_dir
+    from alignsim.config.load import load
+
+    with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
+        values = OmegaConf.to_container(compose("train", overrides=["method=dpo", *TINY]), resolve=True)
+    folder = folders(trained / "outputs" / "default")["dpo-gap"]
+    regret = train_condition(load(values), "dpo", "gap", trained / "again")
+    assert regret == pytest.approx(pd.read_csv(folder / "results.csv").regret.mean(), rel=1e-5)
+
+
+def test_the_configuration_is_found_when_installed_from_a_wheel(tmp_path):
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--target",
+        str(tmp_path / "site"),
+        str(wheel),
+    ]
+    subprocess.run(install, check=True, capture_output=True)
+    shown = subprocess.run(
+        [sys.executable, "-c", "from alignsim.cli import train; train()", "--cfg", "job", "env=no_gap"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "complexity_factor: 1.0" in shown.stdout
+    assert (tmp_path / "site" / "alignsim" / "py.typed").exists()
