@@ -35,6 +35,11 @@ class Interval(NamedTuple):
     high: float
     n: int
 
+    @property
+    def lead(self) -> int | None:
+        """1 where the whole interval is above 0, -1 where it is below, 0 where it holds 0; None for one seed."""
+        return int(self.low > 0) - int(self.high < 0) if self.n > 1 else None
+
 
 def mean_interval(values: Sequence[float] | np.ndarray | pd.Series) -> Interval:
     """Mean and 95 % t interval over seeds."""
@@ -83,14 +88,27 @@ class Study:
 
 
 def varied_keys(rows: pd.DataFrame) -> list[str]:
-    """The dotted keys of conditions whose value differs between rows."""
+    """The dotted keys of conditions whose value differs between rows; a value against none differs too.
+
+    That a method lacks a key of another method's, such as `method.rl.steps`, is no difference.
+    """
     keys = [c for c in rows.columns if c not in (*LABELS, *MEASURES, *NAMES) and not c.endswith("_target_")]
-    return [key for key in keys if rows[key].nunique() > 1]
+    within = rows.groupby("method")[keys].nunique(dropna=False).gt(1).any()
+    return [key for key in keys if within[key] or rows[key].nunique() > 1]
 
 
 def shared_keys(rows: pd.DataFrame) -> list[str]:
-    """The varied keys that every method has a value for."""
-    return [key for key in varied_keys(rows) if rows.groupby("method")[key].count().all()]
+    """The varied keys that tell settings apart; the others tell variants of a method apart.
+
+    What belongs to the world or the objective always makes a setting. A knob of the method or of its models does
+    where every method was run at the same values of it, as in a sweep; where they differ, it is part of the method.
+    """
+    return [key for key in varied_keys(rows) if not key.startswith(("method.", "model.")) or _is_crossed(rows, key)]
+
+
+def _is_crossed(rows: pd.DataFrame, key: str) -> bool:
+    values = [frozenset(members[key].dropna()) for _, members in rows.groupby("method")]
+    return len(set(values)) == 1
 
 
 def name_settings_and_variants(rows: pd.DataFrame) -> pd.DataFrame:
@@ -100,12 +118,17 @@ def name_settings_and_variants(rows: pd.DataFrame) -> pd.DataFrame:
     for key in varied_keys(rows):
         if key in shared:
             # the environment's name stands for whatever does not vary inside it, but the knob is always shown
-            told = rows.groupby("env")[key].transform("nunique").gt(1) | (key == KNOB)
+            told = rows.groupby("env")[key].transform(_count).gt(1) | (key == KNOB)
             setting = setting + _lines(rows[key], key).where(told, "")
         else:
-            told = rows.groupby("method")[key].transform("nunique").gt(1)
+            told = rows.groupby("method")[key].transform(_count).gt(1)
             variant = variant + _lines(rows[key], key).where(told, "")
     return rows.assign(setting=setting, variant=variant)
+
+
+def _count(values: pd.Series) -> int:
+    """How many different values there are, a missing one among them."""
+    return values.nunique(dropna=False)
 
 
 def _lines(values: pd.Series, key: str) -> pd.Series:
@@ -117,38 +140,48 @@ def _lines(values: pd.Series, key: str) -> pd.Series:
 def load_study(folder: Path) -> Study:
     """Read every finished condition below a study's folder; damaged or unfinished ones become complaints."""
     tables, complaints = [], []
-    for status_file in sorted(folder.glob(f"*/{STATUS}")):
+    for run in sorted(path for path in folder.iterdir() if path.is_dir()):
         try:
-            state = json.loads(status_file.read_text(encoding="utf-8"))["state"]
-            if state != "finished":
-                complaints.append(f"{status_file.parent.name}: {state}, left out")
-                continue
-            tables.append(_read_results(status_file.parent / RESULTS))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            damaged = status_file.parent / RESULTS if isinstance(error, _DamagedError) else status_file
-            complaints.append(f"{damaged}: cannot be read, left out ({error})")
-    if not tables:
-        return Study(folder.name, pd.DataFrame(columns=[*LABELS, *NAMES, *MEASURES]), complaints)
-    rows = name_settings_and_variants(pd.concat(tables, ignore_index=True))
-    return Study(folder.name, rows, complaints)
+            table = _read_run(run)
+        except _LeftOutError as reason:
+            complaints.append(f"{reason}, left out")
+            continue
+        finite = np.isfinite(table.normalized_value)
+        if not finite.all():
+            count = f"{(~finite).sum()} of {len(table)} seeds"
+            complaints.append(f"{run.name}: {count} have no finite value (diverged), left out of every mean")
+        tables.append(table[finite])
+    rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*LABELS, *MEASURES])
+    rows = rows.assign(setting="", variant="") if rows.empty else name_settings_and_variants(rows)
+    doubled = rows[rows.duplicated([*NAMES, "seed"])]
+    for variant, setting in doubled[["variant", "setting"]].drop_duplicates().itertuples(index=False):
+        complaints.append(f"{flat(variant)} in {flat(setting)}: several conditions have this name, only one is drawn")
+    return Study(folder.name, rows.drop(index=doubled.index), complaints)
 
 
-class _DamagedError(ValueError):
-    """A file of results that is not what it should be."""
+class _LeftOutError(Exception):
+    """A condition that has no finished, whole results; the text says why."""
 
 
-def _read_results(path: Path) -> pd.DataFrame:
+def _read_run(run: Path) -> pd.DataFrame:
+    """The results of one condition, every column that must be a number made one."""
+    status, results = run / STATUS, run / RESULTS
     try:
-        table = pd.read_csv(path, encoding="utf-8", dtype={"method": str, "env": str})
-    except (OSError, ValueError) as error:
-        raise _DamagedError(str(error)) from error
-    missing = [column for column in (*LABELS, *MEASURES) if column not in table.columns]
-    if missing:
-        raise _DamagedError(f"columns are missing: {', '.join(missing)}")
-    numbers = table[["seed", *MEASURES]].apply(pd.to_numeric, errors="coerce")
-    if table.empty or numbers[["seed", "normalized_value"]].isna().any(axis=None):
-        raise _DamagedError("rows are incomplete")
-    return table
+        state = json.loads(status.read_text(encoding="utf-8"))["state"]
+    except FileNotFoundError:
+        raise _LeftOutError(f"{run}: holds no {STATUS}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _LeftOutError(f"{status}: cannot be read ({error})") from error
+    if state != "finished":
+        raise _LeftOutError(f"{run.name}: {state}")
+    try:
+        table = pd.read_csv(results, encoding="utf-8", dtype={"method": str, "env": str})
+        numbers = ["seed", *MEASURES, *({KNOB} & set(table.columns))]
+        return table.assign(**{name: pd.to_numeric(table[name]) for name in numbers})
+    except KeyError as error:
+        raise _LeftOutError(f"{results}: cannot be read (the column {error} is missing)") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise _LeftOutError(f"{results}: cannot be read ({error})") from error
 
 
 def paired(study: Study, variant: str, baseline: str) -> pd.DataFrame:
@@ -175,10 +208,15 @@ def summary(study: Study) -> pd.DataFrame:
     tables = [study.rows]
     for variant, baseline in study.comparisons:
         table = paired(study, variant, baseline)
-        tables.append(table.assign(method=table.method + f" - {baseline.splitlines()[0]}"))
+        tables.append(table.assign(method=f"{flat(variant)} - {flat(baseline)}"))
     keys = ["method", "env", *study.varied]
     groups = pd.concat(tables, ignore_index=True).groupby(keys, dropna=False, sort=True)
     return pd.DataFrame([_summary_row(keys, group, rows) for group, rows in groups])
+
+
+def flat(variant: str) -> str:
+    """The name of a variant or setting on one line."""
+    return ", ".join(variant.splitlines())
 
 
 def _summary_row(keys: list[str], group: tuple[object, ...], rows: pd.DataFrame) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from alignsim.config.command_line import checked_arguments, conf_dir, plain_values
 from alignsim.config.load import TrainConfig, load
@@ -59,12 +62,16 @@ def _command(
     name: str, task: Callable[[DictConfig], object], check_values: Callable[[Mapping[str, Any]], object]
 ) -> None:
     """Check the whole command line, then let Hydra run it. Bad input ends with exit code 2, Ctrl-C with 130."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on, and they are told here
     try:
         sys.argv[1:] = checked_arguments(sys.argv[1:], name, check_values)
         hydra.main(config_path=str(conf_dir()), config_name=name, version_base="1.3")(task)()
-    except ConfigurationError as error:
+    except (ConfigurationError, HydraException, OmegaConfBaseException) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        print(f"cannot read or write: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("\nstopped: every condition that had finished is kept", file=sys.stderr)
         sys.exit(130)
@@ -76,10 +83,7 @@ def _train_one(values: DictConfig) -> float:
     choices = HydraConfig.get().runtime.choices
     method, env = (str(choices[group]).replace("/", "-") for group in ("method", "env"))
     folder = Path(config.run.output_dir) / config.run.study / f"{method}-{env}-{config.hash}"
-    try:
-        return train_condition(config, method, env, folder)
-    except OSError as error:
-        sys.exit(f"{folder}: cannot be written: {error}")
+    return train_condition(config, method, env, folder)
 
 
 def train_condition(config: TrainConfig, method: str, env: str, path: Path) -> float:
@@ -99,18 +103,19 @@ def train_condition(config: TrainConfig, method: str, env: str, path: Path) -> f
     from alignsim.results import RunFolder, flatten
 
     began = time.perf_counter()
-    condition = stacked(config)
-    seeds = config.run.seeds
-    last = seeds.first + seeds.count - 1
-    print(f"{method} · {env}   seeds {seeds.first} to {last} on {condition.env.device}", flush=True)
-    folder = RunFolder(path)
+    folder, seeds = RunFolder(path), config.run.seeds.all
+    print(f"{method} · {env}   seeds {seeds[0]} to {seeds[-1]}", flush=True)
+    if folder.holds_more_than(seeds):
+        print(f"  {path} holds these seeds and more: kept as it is; study=NAME trains them anew\n", flush=True)
+        return folder.mean_regret(seeds)
+    condition = condition_of(config)
     folder.start(condition.env.device)
     try:
         outcome = run_condition(condition, TerminalProgress())
         results = outcome.results
         results.insert(0, "method", method)
         results.insert(1, "env", env)
-        for key, value in flatten(config.condition).items():
+        for key, value in flatten(config.identity).items():
             results[key] = value
         folder.finish(config.to_plain(), results, outcome.history, outcome.weights())
     except BaseException as error:
@@ -121,7 +126,7 @@ def train_condition(config: TrainConfig, method: str, env: str, path: Path) -> f
     return float(results["regret"].mean())
 
 
-def stacked(config: TrainConfig) -> Condition:
+def condition_of(config: TrainConfig) -> Condition:
     """The condition that a configuration describes, on its seeds and device."""
     import torch
 
@@ -136,14 +141,22 @@ def stacked(config: TrainConfig) -> Condition:
 
 def results_table(results: pd.DataFrame) -> str:
     """The main measures of a condition: mean over seeds and 95 % interval."""
+    import numpy as np
+
     from alignsim.analysis import mean_interval
 
     lines = [f"  {'':<22}{'mean':>8}   95 % interval ({len(results)} seeds)"]
     for name in SHOWN:
-        if results[name].notna().all():
-            mean, low, high, n = mean_interval(results[name])
+        finite = results[name][np.isfinite(results[name])]
+        if len(finite):
+            mean, low, high, n = mean_interval(finite)
             interval = f"[{low:.3f}, {high:.3f}]" if n > 1 else "one seed, no interval"
             lines.append(f"  {name:<22}{mean:>8.3f}   {interval}")
+    diverged = int((~np.isfinite(results["value"])).sum())
+    if diverged:
+        lines.append(
+            f"  {diverged} of {len(results)} seeds diverged: their value is not finite, the means leave them out"
+        )
     return "\n".join(lines)
 
 

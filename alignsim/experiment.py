@@ -64,25 +64,17 @@ class Outcome:
         }
 
 
-class Progress:
-    """Shows how far a stage is; this one shows nothing."""
+def run_condition(condition: Condition, monitor: Monitor | None = None) -> Outcome:
+    """Train and measure a condition on every seed of its environment at once.
 
-    def start(self, phase: str, steps: int) -> None:
-        """A stage of at most `steps` steps begins."""
-
-    def update(self, step: int, means: Mapping[str, float]) -> None:
-        """`step` steps are done; the latest measures, mean over seeds."""
-
-    def finish(self) -> None:
-        """The stage is over."""
-
-
-def run_condition(condition: Condition, progress: Progress | None = None) -> Outcome:
-    """Train and measure a condition on every seed of its environment at once."""
+    Args:
+        condition: what to run.
+        monitor: hears how training goes.
+    """
     import pandas as pd
 
     env, beta, evaluation = condition.env, condition.beta, condition.evaluation
-    recorder = Recorder(env, beta, evaluation, progress or Progress())
+    recorder = Recorder(env, beta, evaluation, monitor or Monitor())
     task = Task(env, env.preferences(), condition.model, beta, recorder)
     trained = condition.method.train(task)
     measures = measure(trained, env, beta, evaluation)
@@ -122,10 +114,10 @@ def run_experiment(env_with_gap: Environment, env_without_gap: Environment, num_
 
 
 class Recorder(Monitor):
-    """Keeps the training curves, adds the policy's true value to them now and then, and passes progress on."""
+    """Keeps the training curves, adds the policy's true value now and then, and passes everything on."""
 
-    def __init__(self, env: Environment, beta: float, evaluation: Evaluation, progress: Progress) -> None:
-        self._env, self._beta, self._evaluation, self._progress = env, beta, evaluation, progress
+    def __init__(self, env: Environment, beta: float, evaluation: Evaluation, monitor: Monitor) -> None:
+        self._env, self._beta, self._evaluation, self._monitor = env, beta, evaluation, monitor
         self._prompts = env.prompts("evaluation", evaluation.prompts)[:, : evaluation.curve_prompts]
         self._optimum = env.optimal_value(beta, self._prompts)
         self._rows: list[tuple[str, int, dict[str, torch.Tensor]]] = []
@@ -134,7 +126,7 @@ class Recorder(Monitor):
     def start(self, phase: str, steps: int) -> None:
         """A stage begins: its first record gets a true value."""
         self._next_value_at = 0
-        self._progress.start(phase, steps)
+        self._monitor.start(phase, steps)
 
     def record(
         self, phase: str, step: int, measures: Mapping[str, torch.Tensor], policy: PolicyModel | None = None
@@ -148,11 +140,11 @@ class Recorder(Monitor):
             if self._optimum is not None:
                 row["normalized_value"] = value.value / self._optimum
         self._rows.append((phase, step, row))
-        self._progress.update(step, {name: float(values.nanmean()) for name, values in measures.items()})
+        self._monitor.record(phase, step, measures, policy)
 
     def finish(self, phase: str, step: int) -> None:
         """The stage is over."""
-        self._progress.finish()
+        self._monitor.finish(phase, step)
 
     def history(self) -> pd.DataFrame:
         """Tidy curves: phase, step, seed and a column for each measure, empty where it was not taken."""
@@ -163,4 +155,5 @@ class Recorder(Monitor):
             | {name: values.cpu().numpy() for name, values in row.items()}
             for phase, step, row in self._rows
         ]
-        return pd.concat([pd.DataFrame(table) for table in tables], ignore_index=True)
+        empty = pd.DataFrame(columns=["phase", "step", "seed"])
+        return pd.concat([pd.DataFrame(table) for table in tables] or [empty], ignore_index=True)

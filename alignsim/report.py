@@ -24,7 +24,7 @@ def report(folder: Path) -> bool:
         print(f"{folder}: no finished results to draw", file=sys.stderr)
         return False
     table = summary(study)
-    write_whole(folder / "summary.csv", lambda path: table.to_csv(path, index=False))
+    write_whole({folder / "summary.csv": lambda path: table.to_csv(path, index=False)})
     print(summary_text(table))
     print("\n".join(f"  {path}" for path in [folder / "summary.csv", *_draw(study, folder)]))
     return True

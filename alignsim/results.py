@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import platform
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -24,14 +25,24 @@ RESULTS, HISTORY, STATUS, CONFIG, WEIGHTS = (
 )
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, then put it in place: readers see all of it or none."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+def write_whole(files: Mapping[Path, Callable[[Path], object]]) -> None:
+    """Fill every file beside its place, then put all in place: readers see each file whole or not at all.
+
+    Args:
+        files: for each path the function that fills the file it is given. An error in any of them leaves all the
+            files in place as they were.
+    """
+    aside = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in files}
     try:
-        write(aside)
-        aside.replace(path)
+        for path, write in files.items():
+            write(aside[path])
+            if path.is_dir():
+                raise IsADirectoryError(f"{path} is a folder")
+        for path in files:
+            aside[path].replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        for left in aside.values():
+            left.unlink(missing_ok=True)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -77,7 +88,7 @@ class RunFolder:
             "versions": {**packages, "python": platform.python_version()},
             "device": device,
         }
-        self._write_status()
+        write_whole({status: self._write_status})
 
     def finish(
         self, config: Mapping[str, Any], results: pd.DataFrame, history: pd.DataFrame, weights: Mapping[str, Any]
@@ -86,26 +97,47 @@ class RunFolder:
         import torch
         from omegaconf import OmegaConf
 
-        write_whole(self.path / WEIGHTS, lambda path: torch.save(weights, path))
-        write_whole(self.path / HISTORY, lambda path: history.to_csv(path, index=False))
-        write_whole(self.path / CONFIG, lambda path: OmegaConf.save(OmegaConf.create(dict(config)), path))
-        write_whole(self.path / RESULTS, lambda path: results.to_csv(path, index=False))
         self._status |= {"state": "finished", "ended": _now()}
-        self._write_status()
+        write_whole(
+            {
+                self.path / WEIGHTS: lambda path: torch.save(weights, path),
+                self.path / HISTORY: lambda path: history.to_csv(path, index=False),
+                self.path / CONFIG: lambda path: OmegaConf.save(OmegaConf.create(dict(config)), path),
+                self.path / RESULTS: lambda path: results.to_csv(path, index=False),
+                self.path / STATUS: self._write_status,
+            }
+        )
 
     def fail(self, error: BaseException) -> None:
         """Mark the run as failed and keep the error, unless an earlier, finished run stands here."""
         if self._earlier is not None:
             earlier = self._earlier
-            write_whole(self.path / STATUS, lambda path: path.write_text(earlier, encoding="utf-8"))
+            write_whole({self.path / STATUS: lambda path: path.write_text(earlier, encoding="utf-8")})
             return
         message = {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
         self._status |= {"state": "failed", "ended": _now(), "error": message}
-        self._write_status()
+        write_whole({self.path / STATUS: self._write_status})
 
-    def _write_status(self) -> None:
-        text = json.dumps(self._status, indent=2) + "\n"
-        write_whole(self.path / STATUS, lambda path: path.write_text(text, encoding="utf-8"))
+    def holds_more_than(self, seeds: Sequence[int]) -> bool:
+        """Whether a finished run of more seeds, these among them, stands here: training fewer would lose some."""
+        return set(seeds) < set(self._finished_rows())
+
+    def mean_regret(self, seeds: Sequence[int]) -> float:
+        """Mean regret of these seeds in the finished results."""
+        rows = self._finished_rows()
+        return sum(float(rows[seed]["regret"]) for seed in seeds) / len(seeds)
+
+    def _finished_rows(self) -> dict[int, dict[str, str]]:
+        """The rows of finished results by seed; none where there are no such results or they cannot be read."""
+        try:
+            state = json.loads((self.path / STATUS).read_text(encoding="utf-8"))["state"]
+            with (self.path / RESULTS).open(encoding="utf-8", newline="") as file:
+                return {int(row["seed"]): row for row in csv.DictReader(file)} if state == "finished" else {}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+    def _write_status(self, path: Path) -> None:
+        path.write_text(json.dumps(self._status, indent=2) + "\n", encoding="utf-8")
 
 
 def _now() -> str:

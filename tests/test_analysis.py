@@ -5,7 +5,7 @@ from scipy import stats
 
 from alignsim.analysis import Study, mean_interval, name_settings_and_variants, paired, summary
 from alignsim.evaluation.measures import MEASURES
-from alignsim.plots.style import headline, signed, verdict_of
+from alignsim.plots.style import headline, signed
 
 
 def rows(method, env, value, seeds=range(16), **condition):
@@ -84,8 +84,8 @@ def test_the_summary_has_a_row_for_each_condition_and_difference():
 def test_the_headline_follows_the_numbers_and_turns_over_with_them(swap):
     differences = np.random.default_rng(0).normal(0.3, 0.05, 16) * (-1 if swap else 1)
     ahead, tie = mean_interval(differences), mean_interval(differences - differences.mean())
-    assert verdict_of(ahead) == (-1 if swap else 1)
-    assert verdict_of(tie) == 0
+    assert ahead.lead == (-1 if swap else 1)
+    assert tie.lead == 0
     said = headline("rlhf", "dpo", {"gap": ahead, "no_gap": tie})
     first, second = ("DPO", "RLHF") if swap else ("RLHF", "DPO")
     assert said == f"gap: {first} is ahead of {second} by {abs(ahead.mean):.3f}\nno_gap: no difference detected"

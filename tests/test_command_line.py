@@ -178,6 +178,17 @@ def test_plot_without_results_says_what_there_is(trained, tmp_path):
         (["env.n_pairs=2"], ["env.validation_fraction=0.2: must leave at least one pair of n_pairs=2"]),
         (["model.reward.reads=lips"], ["model.reward.reads=lips: must be 'content' or 'tokens'"]),
         (["env=gap,no_gap"], ["env=gap,no_gap: several values need -m"]),
+        (["env=[gap,no_gap]"], ['env=["gap", "no_gap"]: unknown option; env has gap, no_gap']),
+        (["mehtod=dpo"], ["mehtod=dpo: unknown key; did you mean method? keys: beta, device, env,"]),
+        (["-m", "beta=interval(0,1)"], ["beta=interval(0,1): an interval needs a sweeper"]),
+        (["+hydra.sweeper.params.beta=0.5"], ["configuration: "]),
+        (["env._target_=..x"], ["env._target_=..x: cannot be imported"]),
+        (["env._target_=alignsim.envs.base.Environment"], ["must be a dataclass that inherits from"]),
+        (["model.network.hidden_dim=4"], ["hidden_dim=4: must be at least env.output_dim=8"]),
+        (["beta=[1"], ["beta=[1: must be a number"]),
+        (["-m", "--cfg", "job"], ["--cfg: shows a single job"]),
+        (["-m", "method=dpo,rlhf", "method.rl.steps=0"], ["method.rl=", "method.rl.steps=0: must be greater than 0"]),
+        (["-m", "env=glob(no*)", "beta=0"], ["beta=0: must be greater than 0"]),
         (["beta"], ["beta: must be key=value"]),
         (["~beta.x"], ["configuration: "]),
         (["beta=${nowhere}"], ["configuration: "]),
@@ -225,6 +236,51 @@ def test_a_knob_that_one_of_the_methods_lacks_is_refused_before_the_first_job(tm
     assert "method.rl=" in output
     assert "unknown key; keys of method: supervised" in output
     assert not (tmp_path / "outputs").exists()
+
+
+def test_a_run_of_fewer_seeds_does_not_replace_more(trained):
+    folder = folders(trained / "outputs" / "default")["dpo-gap"]
+    before = (folder / "results.csv").read_bytes()
+    arguments = [argument for argument in TINY if argument != "seeds.count=2"]
+    output = run("train", "method=dpo", "env=gap", *arguments, "seeds.count=1", cwd=trained)
+    assert "holds these seeds and more: kept as it is" in output
+    assert (folder / "results.csv").read_bytes() == before
+
+
+def test_user_files_that_are_no_configuration_are_refused(tmp_path):
+    (tmp_path / "env").mkdir()
+    bad = {"tabs": "a:\n\t- b", "twice": "n_pairs: 10\nn_pairs: 20", "scalar": "3", "loop": "defaults: [loop]\n"}
+    for name, text in bad.items():
+        (tmp_path / "env" / f"{name}.yaml").write_text(text)
+        output = run("train", "--config-dir", ".", f"env={name}", cwd=tmp_path, code=2)
+        assert len(output.splitlines()) == 2, output
+    (tmp_path / "env" / "nothing.yaml").write_text("")
+    assert "complexity_factor" not in run("train", "--config-dir", ".", "env=nothing", "--cfg", "job", cwd=tmp_path)
+
+
+def test_a_method_of_ones_own_needs_one_python_file_and_one_yaml_file(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from alignsim.methods.dpo import DPO\n"
+        "@dataclass(frozen=True)\n"
+        "class Slow(DPO):\n"
+        "    patience_of_a_saint: int = 3\n"
+    )
+    (tmp_path / "conf" / "method").mkdir(parents=True)
+    (tmp_path / "conf" / "method" / "slow.yaml").write_text("_target_: mine.Slow\npatience_of_a_saint: 4\n")
+    path = {"PYTHONPATH": str(tmp_path)}
+    arguments = ["--config-dir", "conf", "method=slow", *TINY[:-2], "method.supervised.steps=20"]
+    run("train", *arguments, cwd=tmp_path, env=path)
+    assert list(folders(tmp_path / "outputs" / "default")) == ["slow-gap"]
+    output = run("train", *arguments, "method.lrr=3", "method.patience_of_a_saint=x", cwd=tmp_path, env=path, code=2)
+    assert "method.lrr=3: unknown key; keys of method: patience_of_a_saint, supervised" in output
+    assert "method.patience_of_a_saint=x: must be a whole number" in output
+
+
+def test_a_study_may_have_any_plain_name(tmp_path):
+    run("train", "method=dpo", "study=Größe 1, ü", *TINY, cwd=tmp_path)
+    run("plot", "study=Größe 1, ü", cwd=tmp_path)
+    assert (tmp_path / "outputs" / "Größe 1, ü" / "summary.csv").exists()
 
 
 def test_a_run_returns_its_mean_regret_to_hydras_sweepers(trained):

@@ -6,13 +6,15 @@ against the schemas first; Hydra then runs a command line that is known to be go
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
@@ -64,6 +66,8 @@ def checked_arguments(
     options = get_args_parser().parse_args(arguments)
     if options.help or options.hydra_help or options.shell_completion or options.info:
         return arguments
+    if options.cfg and options.multirun:
+        raise ConfigurationError([Problem("--cfg", NO_VALUE, "shows a single job; leave out -m (--multirun)")])
     search_path = []
     if options.config_dir is not None:
         extra = Path(options.config_dir).resolve()
@@ -86,27 +90,41 @@ class _CommandLine:
 
     def check(self, given: list[str], multirun: bool) -> dict[str, str]:
         """For each argument that was given, the one that Hydra should get."""
-        good = {}
-        overrides = []
+        good: dict[str, str] = {}
         for argument in given:
-            try:
-                override = OverridesParser.create().parse_override(argument)
-            except HydraException:
-                self._problems.append(Problem(argument, NO_VALUE, "must be key=value or group=option"))
-                continue
-            if self._has_known_options(override):
-                good[argument] = f"++{argument}" if self._is_plain(override) else argument
-                overrides.append(OverridesParser.create().parse_override(good[argument]))
-        for job in self._jobs(overrides, multirun):
-            self._check_job(job)
+            override = self._parse(argument)
+            if override is not None and self._is_possible(override, multirun):
+                prefix = "++" if self._is_plain(override) else ""
+                good[argument] = f"{prefix}{override.input_line}"
+        jobs = self._jobs([o for o in map(self._parse, good.values()) if o is not None], multirun)
+        for job in jobs:
+            for problem in self._problems_of(job):
+                # a sweep's problem that only some jobs have: say in which
+                where = f" (in the job {' '.join(job)})" if len(jobs) > 1 and problem.key not in str(job) else ""
+                if not any(problem.message in known.message and problem.key == known.key for known in self._problems):
+                    self._problems.append(replace(problem, message=problem.message + where))
         if self._problems:
             raise ConfigurationError(self._problems)
         return good
 
+    @property
+    def _loader(self) -> ConfigLoader:
+        return GlobalHydra.instance().config_loader()
+
+    def _parse(self, argument: str) -> Override | None:
+        """An override as Hydra reads it; a value that Hydra's grammar cannot read is taken as it stands."""
+        key, equals, value = argument.partition("=")
+        quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+        for attempt in (argument, f'{key}="{quoted}"') if equals else (argument,):
+            try:
+                return OverridesParser.create(config_loader=self._loader).parse_overrides([attempt])[0]
+            except HydraException:
+                continue
+        self._problems.append(Problem(argument, NO_VALUE, "must be key=value or group=option"))
+        return None
+
     def _options(self, group: str) -> list[str]:
-        loader = GlobalHydra.instance().config_loader()
-        overrides = self._search_path
-        return loader.get_group_options(group, config_name=self._config_name, overrides=overrides)
+        return self._loader.get_group_options(group, config_name=self._config_name, overrides=self._search_path)
 
     def _is_plain(self, override: Override) -> bool:
         """Whether an override is `key=value` of our own configuration: no group, no sign, not Hydra's own."""
@@ -114,49 +132,37 @@ class _CommandLine:
         hydras = override.is_hydra_override() or "/" in key
         return override.type == OverrideType.CHANGE and not hydras and not self._options(key)
 
-    def _has_known_options(self, override: Override) -> bool:
-        """Whether what a group override chooses exists; the problem is noted where not."""
-        group = override.key_or_group
-        options = self._options(group) if not override.is_delete() else []
-        values = _choices(override)
-        unknown = [v for v in values if isinstance(v, str) and options and v not in options]
-        message = f"unknown option; {group} has {', '.join(options)}"
-        self._problems += [Problem(group, value, message) for value in unknown]
-        return not unknown
+    def _is_possible(self, override: Override, multirun: bool) -> bool:
+        """Whether an override can be one of this command line; what stands against it is noted."""
+        key, found = override.key_or_group, len(self._problems)
+        given = (override.input_line or "").partition("=")[2]
+        if override.is_sweep_override() and not multirun:
+            self._problems.append(Problem(key, given, "several values need -m (--multirun) on the command line"))
+        elif override.is_sweep_override() and not override.is_discrete_sweep():
+            self._problems.append(Problem(key, given, "an interval needs a sweeper other than hydra/sweeper=basic"))
+        elif not override.is_delete() and (options := self._options(key)):
+            message = f"unknown option; {key} has {', '.join(options)}"
+            values = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
+            self._problems += [Problem(key, v, message) for v in values if v is not None and v not in options]
+        return len(self._problems) == found
 
-    def _jobs(self, overrides: list[Override], multirun: bool) -> Iterator[list[str]]:
+    def _jobs(self, overrides: list[Override], multirun: bool) -> list[list[str]]:
         """The overrides of each job, as Hydra's basic sweeper splits them."""
         if not multirun:
-            for override in overrides:
-                if override.is_sweep_override():
-                    message = "several values need -m (--multirun) on the command line"
-                    self._problems.append(Problem(override.input_line or "", NO_VALUE, message))
-            yield [o.input_line or "" for o in overrides if not o.is_sweep_override()]
-            return
-        discrete = [o for o in overrides if not o.is_sweep_override() or o.is_discrete_sweep()]
-        for batch in BasicSweeper.split_arguments(discrete, None):
-            yield from batch
+            return [[override.input_line or "" for override in overrides]]
+        return [job for batch in BasicSweeper.split_arguments(overrides, None) for job in batch]
 
-    def _check_job(self, job: list[str]) -> None:
+    def _problems_of(self, job: list[str]) -> list[Problem]:
         try:
-            config = compose(self._config_name, overrides=[*self._search_path, *job])
-            self._check(plain_values(config))
+            self._check(plain_values(compose(self._config_name, overrides=[*self._search_path, *job])))
         except ConfigurationError as error:
-            self._problems += error.problems
-        except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
-            self._problems.append(_problem_of(error))
-
-
-def _choices(override: Override) -> list[Any]:
-    """Every value that an override gives its key."""
-    if override.is_delete():
+            return error.problems
+        except Exception as error:  # whatever Hydra, OmegaConf or YAML raise at a file or an override
+            return [_problem_of(error)]
         return []
-    if override.is_discrete_sweep():
-        return [str(value) for value in override.sweep_string_iterator()]
-    return [override.value()]
 
 
 def _problem_of(error: Exception) -> Problem:
     """A library's complaint about a configuration, on one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return Problem("configuration", NO_VALUE, "; ".join(lines[:2]) or type(error).__name__)
+    told = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    return Problem("configuration", NO_VALUE, (told or type(error).__name__)[:300])

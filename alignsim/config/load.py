@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 from collections.abc import Mapping
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem, check, unknown_key
+from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem, check, knobs, unknown_key
 from alignsim.config.schema import RunSettings
 
 if TYPE_CHECKING:
@@ -36,20 +37,20 @@ class TrainConfig:
     run: RunSettings
 
     @cached_property
-    def condition(self) -> dict[str, Any]:
-        """What the results depend on, as plain values: everything but seeds, study, folders and device."""
+    def identity(self) -> dict[str, Any]:
+        """What a condition is, as plain values: everything but seeds, study, folders and device."""
         groups = {name: to_plain(getattr(self, name)) for name in GROUPS}
         return {**groups, "beta": self.run.beta, "evaluation": to_plain(self.run.evaluation)}
 
     @cached_property
     def hash(self) -> str:
-        """Eight hexadecimal digits that name the condition."""
-        canonical = json.dumps(self.condition, sort_keys=True)
+        """Eight hexadecimal digits made from the identity of the condition."""
+        canonical = json.dumps(self.identity, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
     def to_plain(self) -> dict[str, Any]:
         """The whole resolved configuration as plain values: `load` gives it back."""
-        return {**self.condition, **to_plain(self.run)}
+        return {**self.identity, **to_plain(self.run)}
 
 
 def load(values: Mapping[str, Any]) -> TrainConfig:
@@ -61,7 +62,15 @@ def load(values: Mapping[str, Any]) -> TrainConfig:
     problems: list[Problem] = []
     parts = {name: _load_group(name, values.get(name, {}), problems) for name in GROUPS}
     rest = {key: value for key, value in values.items() if key not in GROUPS}
+    allowed = [*GROUPS, *knobs(RunSettings)]
+    unknown = [key for key in rest if key not in allowed]
+    problems += [unknown_key(key, allowed, rest.pop(key)) for key in unknown]
     run = check(RunSettings, rest, "", problems)
+    if parts["env"] is not None and parts["model"] is not None:
+        width, length = parts["model"].network.hidden_dim, parts["env"].output_dim
+        if width < length:
+            message = f"must be at least env.output_dim={length}, one unit for each position"
+            problems.append(Problem("model.network.hidden_dim", width, message))
     if problems or run is None:
         raise ConfigurationError(problems)
     return TrainConfig(run=run, **parts)
@@ -69,14 +78,12 @@ def load(values: Mapping[str, Any]) -> TrainConfig:
 
 def to_plain(part: Any) -> dict[str, Any]:
     """A configuration dataclass as plain values; a group names its class in `_target_`."""
-    runtime = getattr(part, "given_by_the_run", ())
     plain: dict[str, Any] = {}
     if any(isinstance(part, import_class(base)) for base, _ in GROUPS.values()):
         plain["_target_"] = f"{type(part).__module__}.{type(part).__qualname__}"
-    for field in dataclasses.fields(part):
-        if field.name not in runtime:
-            value = getattr(part, field.name)
-            plain[field.name] = to_plain(value) if dataclasses.is_dataclass(value) else value
+    for name in knobs(type(part)):
+        value = getattr(part, name)
+        plain[name] = to_plain(value) if dataclasses.is_dataclass(value) else value
     return plain
 
 
@@ -87,7 +94,7 @@ def import_class(path: str) -> type:
         ImportError: there is no such module, or no such class in it.
     """
     module, _, name = path.rpartition(".")
-    if not module:
+    if not module or not name.isidentifier():
         raise ImportError("an import path has a module and a class: package.module.Class")
     found = getattr(import_module(module), name, None)
     if not isinstance(found, type):
@@ -107,14 +114,12 @@ def _load_group(name: str, values: Any, problems: list[Problem]) -> Any:
         return None
     try:
         schema = import_class(str(target))
-    except ImportError as error:
-        problems.append(Problem(f"{name}._target_", target, f"cannot be imported: {error}"))
+    except Exception as error:  # whatever a module of the user's raises while it is imported
+        told = str(error) or type(error).__name__
+        problems.append(Problem(f"{name}._target_", target, f"cannot be imported: {told}"))
         return None
-    if not (issubclass(schema, import_class(base)) and dataclasses.is_dataclass(schema)):
+    wanted = import_class(base)
+    if not issubclass(schema, wanted) or not dataclasses.is_dataclass(schema) or inspect.isabstract(schema):
         problems.append(Problem(f"{name}._target_", target, f"must be a dataclass that inherits from {base}"))
         return None
-    runtime = getattr(schema, "given_by_the_run", ())
-    knobs = {key: value for key, value in values.items() if key != "_target_"}
-    allowed = [field.name for field in dataclasses.fields(schema) if field.name not in runtime]
-    problems += [unknown_key(f"{name}.{key}", allowed) for key in knobs if key in runtime]
-    return check(schema, {k: v for k, v in knobs.items() if k not in runtime}, name, problems)
+    return check(schema, {key: value for key, value in values.items() if key != "_target_"}, name, problems)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Hashable, Iterable, Mapping
+from functools import cache
+from typing import Any, TypeVar, cast, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -28,7 +29,7 @@ class Problem:
     def __str__(self) -> str:
         if self.value is NO_VALUE:
             return f"{self.key}: {self.message}"
-        shown = self.value if isinstance(self.value, str) else json.dumps(self.value, default=str)
+        shown = self.value if isinstance(self.value, str) else json.dumps(self.value, default=str, ensure_ascii=False)
         shown = shown if len(shown) <= 60 else shown[:57] + "..."
         return f"{self.key}={shown}: {self.message}"
 
@@ -55,29 +56,46 @@ def check(schema: type[T], values: Mapping[str, Any], prefix: str, problems: lis
     Returns:
         The object, or None if there was a problem.
     """
+    allowed = knobs(schema)
+    unknown = [key for key in values if key not in allowed]
+    problems += [unknown_key(f"{prefix}.{key}" if prefix else key, allowed, values[key]) for key in unknown]
+    known = {key: value for key, value in values.items() if key in allowed}
     try:
         # JSON, because strict validation takes a mapping for a nested dataclass only from there
-        return TypeAdapter(schema).validate_json(json.dumps(values, default=str))
+        adapter: TypeAdapter[T] = _adapter(cast(Hashable, schema))
+        checked = adapter.validate_json(json.dumps(known, default=str))
     except ValidationError as error:
         problems += [_problem(schema, details, prefix) for details in error.errors()]
         return None
+    return None if unknown else checked
 
 
-def unknown_key(key: str, allowed: Iterable[str]) -> Problem:
+@cache
+def _adapter(schema: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(schema)
+
+
+def knobs(schema: type) -> list[str]:
+    """The names of the fields of a dataclass that configuration may set."""
+    given = getattr(schema, "given_by_the_run", ())
+    return [f.name for f in dataclasses.fields(schema) if f.name not in given]
+
+
+def unknown_key(key: str, allowed: Iterable[str], value: Any) -> Problem:
     """The problem of a key that does not exist, with the most similar one that does."""
     parent, _, name = key.rpartition(".")
     allowed = sorted(allowed)
     close = difflib.get_close_matches(name, allowed, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     where = f"keys of {parent}" if parent else "keys"
-    return Problem(key, NO_VALUE, f"unknown key; {hint}{where}: {', '.join(allowed)}")
+    return Problem(key, value, f"unknown key; {hint}{where}: {', '.join(allowed)}")
 
 
 def _problem(schema: type, details: ErrorDetails, prefix: str) -> Problem:
     path = [str(part) for part in details["loc"]]
     key = ".".join([prefix, *path] if prefix else path)
     if details["type"] == "unexpected_keyword_argument":
-        return dataclasses.replace(unknown_key(key, _keys(schema, path[:-1])), value=details["input"])
+        return unknown_key(key, knobs(_nested(schema, path[:-1])), details["input"])
     if details["type"] == "missing":
         return Problem(key, NO_VALUE, "is missing")
     message = details["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
@@ -85,10 +103,8 @@ def _problem(schema: type, details: ErrorDetails, prefix: str) -> Problem:
     return Problem(key, details["input"], message)
 
 
-def _keys(schema: type, path: list[str]) -> list[str]:
-    """The names of the fields of the dataclass that is found by following `path` from `schema`."""
+def _nested(schema: type, path: list[str]) -> type:
+    """The dataclass that is found by following the names of fields from `schema`."""
     for name in path:
-        field = next(f for f in dataclasses.fields(schema) if f.name == name)
-        schema = field.default_factory if isinstance(field.default_factory, type) else schema
-    runtime = getattr(schema, "given_by_the_run", ())
-    return [f.name for f in dataclasses.fields(schema) if f.name not in runtime]
+        schema = get_type_hints(schema)[name]
+    return schema

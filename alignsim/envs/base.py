@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import KW_ONLY
 from functools import cached_property
 from typing import Annotated, ClassVar
@@ -49,6 +50,15 @@ class PreferenceData:
     validation: Preferences
 
 
+def _as_tuple(seeds: object) -> object:
+    if not isinstance(seeds, Iterable):
+        raise ValueError("must be a sequence of whole numbers, such as range(16)")
+    seeds = tuple(seeds)
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("must differ from one another")
+    return seeds
+
+
 @dataclass(frozen=True, config=STRICT)
 class Environment(ABC):
     """A world with prompts, responses, a true reward and a reference policy, stacked over seeds.
@@ -63,7 +73,7 @@ class Environment(ABC):
         n_pairs: preference pairs for each seed, training and validation together.
         label_noise: the probability in [0, 0.5] that a label is flipped after it was drawn.
         validation_fraction: the share of the pairs, in (0, 1), kept for validation.
-        seeds: one world for each.
+        seeds: one world for each; different whole numbers from 0.
         device: where tensors live, as torch names it.
 
     Raises:
@@ -79,7 +89,7 @@ class Environment(ABC):
     n_pairs: PositiveInt = 4000
     label_noise: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    seeds: Annotated[tuple[NonNegativeInt, ...], BeforeValidator(tuple), Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[NonNegativeInt, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (0,)
     device: str = "cpu"
 
     @field_validator("validation_fraction")

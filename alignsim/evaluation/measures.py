@@ -16,6 +16,7 @@ MEASURES = {
     "optimal_value": "the largest value that any policy has on these prompts",
     "regret": "optimal_value - value",
     "statistical_regret": "optimal_value - value of the soft-optimal policy of the learned reward",
+    "statistical_regret_standard_error": "of statistical_regret, from sampling; 0 where responses are enumerated",
     "computational_regret": "regret - statistical_regret: what RL failed to reach of that policy",
     "reward": "E[r*] under the policy",
     "kl": "KL(policy || reference), in nats",
@@ -32,10 +33,10 @@ def measure(trained: Trained, env: Environment, beta: float, evaluation: Evaluat
     unknown = torch.full_like(value.value, float("nan"))
     optimum = env.optimal_value(beta, prompts)
     optimum = unknown if optimum is None else optimum
-    regret, statistical = optimum - value.value, unknown
+    regret, statistical, statistical_error = optimum - value.value, unknown, unknown
     if trained.reward_model is not None:
         soft_optimal = soft_optimal_value(trained.reward_model, beta, prompts, evaluation)
-        statistical = optimum - soft_optimal.value
+        statistical, statistical_error = optimum - soft_optimal.value, soft_optimal.standard_error
     measures = {
         "normalized_value": value.value / optimum,
         "value": value.value,
@@ -43,6 +44,7 @@ def measure(trained: Trained, env: Environment, beta: float, evaluation: Evaluat
         "optimal_value": optimum,
         "regret": regret,
         "statistical_regret": statistical,
+        "statistical_regret_standard_error": statistical_error,
         "computational_regret": regret - statistical,
         "reward": value.reward,
         "kl": value.kl,

@@ -12,8 +12,11 @@ from alignsim.lazy import torch
 from alignsim.models.policy import PolicyModel
 from alignsim.models.reward import RewardModel
 
-#: How many log-probabilities of responses are computed at once, which bounds memory and keeps it in cache.
+#: How many log-probabilities of enumerated responses are computed at once: bounds memory, stays in cache.
 _RESPONSES_AT_ONCE = 2**15
+
+#: Prompts whose responses are sampled together; fixed, so that a seed's noise does not depend on the other seeds.
+_PROMPTS_IN_BLOCK = 8
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def policy_value(policy: PolicyModel, beta: float, prompts: torch.Tensor, evalua
         return _enumerated(env, beta, prompts, policy.log_prob)
 
     def sampled(x: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        responses = policy.sample(x, uniforms)
+        responses = policy.sample(x, uniforms=uniforms)
         penalty = policy.log_ratio(x, responses)
         weights = torch.full_like(penalty, 1 / samples)
         return weights, env.reward(x, responses), penalty
@@ -106,16 +109,17 @@ def _sampled(
     draw: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]],
 ) -> Value:
     """Means over samples; `draw` gives their weights (sum 1 over K), true rewards and log pi/ref, each (S, B, K)."""
-    at_once = max(_RESPONSES_AT_ONCE // (len(env.seeds) * samples), 1)
     totals = torch.zeros(3, len(env.seeds), device=prompts.device)
     with torch.no_grad():
-        for block, x in enumerate(prompts.split(at_once, dim=1)):
+        for block, x in enumerate(prompts.split(_PROMPTS_IN_BLOCK, dim=1)):
             noise = env.streams.uniform("evaluation.samples", (x.shape[1], samples, env.output_dim), block)
             weights, rewards, log_ratio = draw(x, noise)
             penalised = rewards - beta * log_ratio
             mean = (weights * penalised).sum(-1, keepdim=True)
-            # the delta method's variance of a weighted mean; (K / (K - 1)) makes it unbiased for equal weights
-            variance = (weights * (penalised - mean)).square().sum(-1) * samples / (samples - 1)
+            # The influence of each sample on the estimate (delta method): on the weighted mean, and on the estimated
+            # log Z inside log pi/ref, which vanishes for equal weights. K / (K - 1) makes those unbiased.
+            influence = weights * (penalised - mean) + beta * (weights - 1 / samples)
+            variance = influence.square().sum(-1) * samples / (samples - 1)
             parts = [(weights * rewards).sum((1, 2)), (weights * log_ratio).sum((1, 2)), variance.sum(1)]
             totals += torch.stack(parts)
     reward, kl = totals[:2] / prompts.shape[1]

@@ -20,7 +20,7 @@ class Optimisation:
         steps: gradient steps at most.
         learning_rate: at its peak.
         weight_decay: decoupled (Loshchilov & Hutter 2019).
-        warmup_steps: the learning rate rises linearly over these, then falls to 0 along a half cosine; at most `steps`.
+        warmup_steps: the learning rate rises linearly over these, then falls to 0 along a half cosine.
     """
 
     steps: PositiveInt

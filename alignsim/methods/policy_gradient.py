@@ -68,7 +68,7 @@ def optimise_policy(
         uniforms = env.streams.uniform("rl.samples", (n_steps, *shape), block=start // STEPS_IN_BLOCK)
         sums = torch.zeros(2, prompts.shape[0], device=prompts.device)
         for i, x in enumerate(prompts.split(settings.prompts, dim=1)):
-            responses = policy.sample(x, uniforms[:, i])
+            responses = policy.sample(x, uniforms=uniforms[:, i])
             with torch.no_grad():
                 rewards = reward(x, responses)
             log_ratio = policy.log_ratio(x, responses)

@@ -29,7 +29,8 @@ class MADE:
     """Masked autoencoder for distribution estimation (Germain et al. 2015), conditioned on a prompt; ReLU.
 
     Attributes:
-        hidden_dim: H, units of each hidden layer.
+        hidden_dim: H, units of each hidden layer, at least one for each position of a response: the units are
+            shared out evenly, and position t is fed by those of the positions up to t.
         n_layers: how many hidden layers.
         prefix: whether position t sees the tokens before it. False cuts these connections and leaves one
             independent classifier of the prompt for each position.
@@ -40,7 +41,13 @@ class MADE:
     prefix: bool = True
 
     def build(self, input_dim: int, output_dim: int, vocab_size: int, device: str) -> MADENetwork:
-        """The network for prompts of `input_dim` numbers and responses of `output_dim` tokens."""
+        """The network for prompts of `input_dim` numbers and responses of `output_dim` tokens.
+
+        Raises:
+            ValueError: there are fewer hidden units than positions.
+        """
+        if self.hidden_dim < output_dim:
+            raise ValueError(f"hidden_dim={self.hidden_dim}: must be at least output_dim={output_dim}")
         return MADENetwork(self, input_dim, output_dim, vocab_size, device)
 
 

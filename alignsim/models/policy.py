@@ -25,7 +25,17 @@ class PolicyModel(StackedModel):
         """Log pi(y | x) - log ref(y | x): (S, B, D), (S, B, K, T) -> (S, B, K)."""
         return self.log_prob(prompts, responses) - self.env.reference_log_prob(prompts, responses)
 
-    def sample(self, prompts: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-        """Responses written left to right: (S, B, D) and uniform numbers (S, B, K, T) -> (S, B, K, T), int64."""
+    def sample(self, prompts: torch.Tensor, samples: int = 1, *, uniforms: torch.Tensor | None = None) -> torch.Tensor:
+        """Responses written left to right, (S, B, K, T), int64.
+
+        Args:
+            prompts: (S, B, D).
+            samples: K, how many responses to each prompt.
+            uniforms: the numbers in [0, 1) that decide each token, (S, B, K, T), in place of `samples`. By default
+                the stream "samples" of the environment, the same on every call.
+        """
         reference = self.env.reference_log_probs
+        if uniforms is None:
+            shape = (prompts.shape[1], samples, self.env.output_dim)
+            uniforms = self.env.streams.uniform("samples", shape)
         return self.network.sample(self.parameters, prompts, uniforms, lambda tokens: reference(prompts, tokens))

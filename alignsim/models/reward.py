@@ -33,6 +33,9 @@ class RewardModel(StackedModel):
         network: the network's configuration, by default `MADE()`.
         beta: scale of the reward, above 0.
         reads: `content`, the verifier's view, or `tokens`, which makes verifying as hard as generating.
+
+    Raises:
+        ValueError: `beta` or `reads` is not one of these.
     """
 
     def __init__(
@@ -43,6 +46,10 @@ class RewardModel(StackedModel):
         beta: float = 0.5,
         reads: Literal["content", "tokens"] = "content",
     ) -> None:
+        if not beta > 0:
+            raise ValueError(f"beta={beta}: must be greater than 0")
+        if reads not in ("content", "tokens"):
+            raise ValueError(f"reads={reads}: must be content or tokens")
         super().__init__(env, network)
         self.beta = beta
         self.reads = reads

@@ -54,6 +54,8 @@ def _draw_lines(axes: Axes, study: Study, rows: pd.DataFrame, look: Look) -> lis
     groups = rows.groupby(others, sort=True) if others else [((), rows)]
     handles = []
     for (values, members), dashes in zip(groups, cycle(_DASHES), strict=False):
+        if members.empty:
+            continue
         unique = members.drop_duplicates([KNOB, "seed"])  # gap at complexity 1 is no_gap
         points = [(x, *mean_interval(group.normalized_value)) for x, group in unique.groupby(KNOB)]
         x, mean, low, high, _ = zip(*points, strict=True)

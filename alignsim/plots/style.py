@@ -98,11 +98,6 @@ def signed(interval: Interval) -> str:
     return f"{interval.mean:+.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
-def verdict_of(interval: Interval) -> int:
-    """1 where the whole interval is above 0, -1 where it is below, 0 where it holds 0 or there is none."""
-    return int(interval.low > 0) - int(interval.high < 0)
-
-
 def headline(variant: str, baseline: str, advantages: Mapping[str, Interval]) -> str:
     """A title that says what the intervals show, and no more.
 
@@ -114,24 +109,32 @@ def headline(variant: str, baseline: str, advantages: Mapping[str, Interval]) ->
     ahead, behind = name_of(variant), name_of(baseline)
     if all(interval.n < 2 for interval in advantages.values()):
         return f"{ahead} and {behind}: one seed, so no interval and no conclusion"
-    signs = [verdict_of(interval) for interval in advantages.values()]
-    if len(signs) > 3:
+    leads = [interval.lead for interval in advantages.values()]
+    if len(leads) > 3:
         return (
-            f"{ahead} is ahead of {behind} in {signs.count(1)} of {len(signs)} settings, behind in"
-            f" {signs.count(-1)}; no difference detected in {signs.count(0)}"
+            f"{ahead} is ahead of {behind} in {leads.count(1)} of {len(leads)} settings, behind in"
+            f" {leads.count(-1)}; no difference detected in {leads.count(0)}"
+            + (f"; one seed only in {leads.count(None)}" if None in leads else "")
         )
+    said: dict[int | None, str] = {
+        1: "{0} is ahead of {1} by {2:.3f}",
+        -1: "{1} is ahead of {0} by {2:.3f}",
+        0: "no difference detected",
+    }
     parts = []
-    for (setting, interval), sign in zip(advantages.items(), signs, strict=True):
-        where = ", ".join(setting.splitlines())
-        first, second = (ahead, behind) if sign > 0 else (behind, ahead)
-        what = f"{first} is ahead of {second} by {abs(interval.mean):.3f}" if sign else "no difference detected"
-        parts.append(f"{where}: {what}")
+    for setting, interval in advantages.items():
+        told = said.get(interval.lead, "one seed, no conclusion")
+        parts.append(f"{', '.join(setting.splitlines())}: {told.format(ahead, behind, abs(interval.mean))}")
     return "\n".join(parts)
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
     """Write a figure as PNG and SVG, each whole or not at all; `path` has no suffix."""
     png, svg = path.with_suffix(".png"), path.with_suffix(".svg")
-    write_whole(png, lambda aside: figure.savefig(aside, format="png"))
-    write_whole(svg, lambda aside: figure.savefig(aside, format="svg", metadata={"Date": None}))
+    write_whole(
+        {
+            png: lambda aside: figure.savefig(aside, format="png"),
+            svg: lambda aside: figure.savefig(aside, format="svg", metadata={"Date": None}),
+        }
+    )
     return [png, svg]

@@ -78,7 +78,7 @@ def test_every_problem_is_told_at_once_with_key_value_and_what_is_allowed():
         "env.complexity_factor=0.5: must be greater than or equal to 1",
         "env.vocab_size=1: must be greater than or equal to 2",
         "env.n_pair=10: unknown key; did you mean n_pairs? keys of env:",
-        "env.seeds: unknown key",
+        "env.seeds=[1]: unknown key",
         "method.rl.samples=1: must be greater than or equal to 2",
         "beta=NaN: must be a finite number",
         "device=tpu: must be auto, cpu, cuda or cuda:N",

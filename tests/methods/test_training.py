@@ -47,7 +47,7 @@ def test_the_rloo_gradient_is_unbiased():
 
     estimates = []
     for block in range(600):
-        responses = policy.sample(x, env.streams.uniform("test", (n_prompts, samples, 4), block))
+        responses = policy.sample(x, uniforms=env.streams.uniform("test", (n_prompts, samples, 4), block))
         loss = policy_gradient_loss(env.reward(x, responses), policy.log_ratio(x, responses), beta)
         estimates.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss.sum(), leaves)]))
     estimates = torch.stack(estimates)
