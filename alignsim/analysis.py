@@ -76,7 +76,7 @@ class Study:
 
     @cached_property
     def shared(self) -> list[str]:
-        """The varied keys that every method has: they tell settings apart. `method.rl.steps` is none of them."""
+        """The varied keys that tell settings apart, see `shared_keys`."""
         return shared_keys(self.rows)
 
     @cached_property
@@ -134,7 +134,9 @@ def _count(values: pd.Series) -> int:
 def _lines(values: pd.Series, key: str) -> pd.Series:
     """For each value a new line with its name, such as `n_pairs 4000`."""
     short = key.rpartition(".")[2].replace("_", " ") if key == KNOB else key.partition(".")[2] or key
-    return values.map(lambda v: f"\n{short} {v:g}" if isinstance(v, (int, float)) else f"\n{short} {v}")
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        values = values.map("{:g}".format)
+    return f"\n{short} " + values.astype(str)
 
 
 def load_study(folder: Path) -> Study:

@@ -83,16 +83,22 @@ def run_condition(condition: Condition, monitor: Monitor | None = None) -> Outco
     return Outcome(trained, results, recorder.history())
 
 
-def run_experiment(env_with_gap: Environment, env_without_gap: Environment, num_iterations: int = 5) -> pd.DataFrame:
-    """Train RLHF and DPO, with their defaults, in both environments on the same seeds.
+def run_experiment(
+    env_with_gap: Environment,
+    env_without_gap: Environment,
+    num_iterations: int = 5,
+    methods: Mapping[str, Method] | None = None,
+) -> pd.DataFrame:
+    """Train methods in both environments on the same seeds.
 
     Args:
         env_with_gap: generating is harder than verifying here.
         env_without_gap: and is not here.
         num_iterations: how many seeds: 0, 1, ..., whatever seeds the environments were made with.
+        methods: by the name they get in the table; `rlhf` and `dpo` with their default settings if not given.
 
     Returns:
-        One row for each environment (`gap`, `no_gap`), method (`rlhf`, `dpo`) and seed, with every measure of
+        One row for each environment (`gap`, `no_gap`), method and seed, with every measure of
         `alignsim.evaluation.measures.MEASURES`.
 
     Raises:
@@ -105,7 +111,7 @@ def run_experiment(env_with_gap: Environment, env_without_gap: Environment, num_
     tables = []
     for env_name, env in (("gap", env_with_gap), ("no_gap", env_without_gap)):
         stacked = dataclasses.replace(env, seeds=tuple(range(num_iterations)))
-        for method_name, method in (("rlhf", RLHF()), ("dpo", DPO())):
+        for method_name, method in (methods or {"rlhf": RLHF(), "dpo": DPO()}).items():
             results = run_condition(Condition(method, stacked)).results
             results.insert(0, "method", method_name)
             results.insert(1, "env", env_name)

@@ -39,18 +39,20 @@ def draw_comparison(study: Study) -> Figure:
         for position, setting in enumerate(shown):
             _draw_setting(axes, position, study.rows[study.rows.setting == setting], styles)
             written = "\n".join(signed(found[setting]) for found in advantages.values() if setting in found)
+            if written and len(advantages) == 1:
+                written = f"{name_of(study.comparisons[0][0])} - {name_of(study.comparisons[0][1])}\n{written}"
             axes.text(position, 1.06, written, ha="center", va="bottom", fontsize=9)
         mark_reference_and_optimum(axes)
         axes.set_xticks(range(len(shown)), shown)
         axes.set_xlim(-0.55, columns - 0.45)
-        axes.set_ylim(lowest - 0.08, 1.1 + 0.08 * max(len(advantages), 1))
+        axes.set_ylim(lowest - 0.08, 1.1 + 0.08 * max(len(advantages), 2))
         axes.set_yticks([tick / 5 for tick in range(-50, 6) if tick / 5 >= lowest - 0.08])
         axes.set_ylabel(VALUE_LABEL)
     titles = [headline(*pair, found) for pair, found in advantages.items() if found][:3]
     notes = f"Dots: seeds. Large marks: mean and 95 % t interval over {seed_counts(study.rows)}."
     if advantages:
-        pairs = ", ".join(f"{name_of(first)} - {name_of(second)}" for first, second in advantages)
-        notes += f"\nNumbers above: paired difference {pairs}, mean [95 % t interval]."
+        pairs = f" ({'; '.join(f'{name_of(a)} - {name_of(b)}' for a, b in advantages)})" if len(advantages) > 1 else ""
+        notes += f"\nNumbers above: difference on the same seeds, mean [95 % t interval]{pairs}."
     explain(figure, titles or ["Value by condition"], [look.handle(v) for v, look in styles.items()], notes)
     return figure
 

@@ -1,0 +1,34 @@
+import pytest
+
+from alignsim import SimplifiedEnvironment, run_experiment
+from alignsim.evaluation.measures import MEASURES
+from alignsim.experiment import Condition, run_condition
+from alignsim.methods.dpo import DPO
+from alignsim.methods.policy_gradient import PolicyGradient
+from alignsim.methods.rlhf import RLHF
+from alignsim.methods.supervised import Supervised
+
+
+def environment(complexity_factor):
+    return SimplifiedEnvironment(3, 4, complexity_factor, n_pairs=150)
+
+
+def test_run_experiment_gives_a_tidy_table_of_both_methods_in_both_environments():
+    short = Supervised(steps=30)
+    methods = {"rlhf": RLHF(short, PolicyGradient(steps=10)), "dpo": DPO(short)}
+    table = run_experiment(environment(2.0), environment(1.0), num_iterations=3, methods=methods)
+    assert list(table.columns) == ["method", "env", "seed", *MEASURES]
+    assert len(table) == 2 * 2 * 3
+    assert not table.duplicated(["method", "env", "seed"]).any()
+    assert set(table.seed) == {0, 1, 2}
+    assert (table.groupby("seed").optimal_value.nunique() == 1).all(), "the optimum is the same with and without a gap"
+    assert table[table.method == "dpo"].statistical_regret.isna().all()
+    # the command line stands on the same function: one condition, seed by seed the same numbers
+    ours = run_condition(Condition(DPO(short), SimplifiedEnvironment(3, 4, 2.0, n_pairs=150, seeds=(0, 1, 2)))).results
+    theirs = table[(table.method == "dpo") & (table.env == "gap")].reset_index(drop=True)
+    assert ours["value"].equals(theirs["value"])
+
+
+def test_no_seeds_is_refused():
+    with pytest.raises(ValueError, match="num_iterations=0: must be at least 1"):
+        run_experiment(environment(2.0), environment(1.0), num_iterations=0)
