@@ -12,7 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from alignsim.analysis import KNOB, Study, mean_interval, paired
-from alignsim.plots.style import VALUE_LABEL, Look, explain, looks, mark_reference_and_optimum, name_of, seed_counts
+from alignsim.plots.style import (
+    VALUE_LABEL,
+    Look,
+    explain,
+    looks,
+    mark_reference_and_optimum,
+    name_of,
+    seed_counts,
+    signed,
+)
 
 _DASHES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
 
@@ -28,24 +37,44 @@ def sweeps_complexity(study: Study) -> bool:
 def draw_complexity(study: Study) -> Figure:
     """Lines of the mean over seeds, bands of its 95 % t interval; one line for each variant and other setting."""
     styles = looks(study.rows)
-    figure, (above, below) = plt.subplots(2, 1, figsize=(7.2, 6.6), sharex=True, height_ratios=[3, 2])
+    panels = 2 if study.comparisons else 1
+    ratios = [3, 2][:panels]
+    figure, grid = plt.subplots(
+        panels, 1, figsize=(7.2, 1.6 + sum(ratios)), sharex=True, squeeze=False, height_ratios=ratios
+    )
+    above, lowest = grid[0, 0], grid[-1, 0]
     handles = [look.handle(variant) for variant, look in styles.items()]
     for variant, look in styles.items():
         handles += _draw_lines(above, study, study.rows[study.rows.variant == variant], look)
-    for variant, baseline in study.comparisons:
-        _draw_lines(below, study, paired(study, variant, baseline), styles[variant])
     mark_reference_and_optimum(above)
     above.set_ylabel(VALUE_LABEL)
-    below.axhline(0, color="0.45", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
-    compared = " and ".join(dict.fromkeys(name_of(baseline) for _, baseline in study.comparisons))
-    below.set_ylabel(f"Paired advantage\nover {compared}" if compared else "")
-    below.set_xlabel("Complexity factor (mean number of tokens that decide one piece of content)")
-    below.set_xticks(sorted(study.rows[KNOB].unique()))
+    for variant, baseline in study.comparisons:
+        _draw_lines(lowest, study, paired(study, variant, baseline), styles[variant])
+    if study.comparisons:
+        lowest.axhline(0, color="0.45", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+        compared = " and ".join(dict.fromkeys(name_of(baseline) for _, baseline in study.comparisons))
+        lowest.set_ylabel(f"Paired advantage\nover {compared}")
+    lowest.set_xlabel("Complexity factor (mean number of tokens that decide one piece of content)")
+    lowest.set_xticks(sorted(study.rows[KNOB].unique()))
     legend = {str(handle.get_label()): handle for handle in handles}
-    title = "Value, and advantage over the baseline, by complexity factor"
-    notes = f"Marks: mean over {seed_counts(study.rows)}. Bands: 95 % t interval; of the paired difference below."
-    explain(figure, [title], list(legend.values()), notes)
+    below = "; of the paired difference below" if study.comparisons else ""
+    notes = f"Marks: mean over {seed_counts(study.rows)}. Bands: 95 % t interval{below}."
+    explain(figure, _titles(study), list(legend.values()), notes)
     return figure
+
+
+def _titles(study: Study) -> list[str]:
+    """The paired advantage at both ends of the sweep, where nothing else varies that would need telling."""
+    if not study.comparisons or len(study.comparisons) > 2 or [key for key in study.shared if key != KNOB]:
+        return ["Value by complexity factor"]
+    titles = []
+    for variant, baseline in study.comparisons:
+        rows = paired(study, variant, baseline).drop_duplicates([KNOB, "seed"])
+        ends = dict.fromkeys([rows[KNOB].min(), rows[KNOB].max()] if len(rows) else [])
+        intervals = {x: mean_interval(rows.normalized_value[rows[KNOB] == x]) for x in ends}
+        told = [f"{signed(interval)} at complexity factor {x:g}" for x, interval in intervals.items()]
+        titles.append(f"{name_of(variant)} - {name_of(baseline)}: " + ",\n".join(told or ["no seeds in common"]))
+    return titles
 
 
 def _draw_lines(axes: Axes, study: Study, rows: pd.DataFrame, look: Look) -> list[Line2D]:
