@@ -185,6 +185,7 @@ def test_plot_without_results_says_what_there_is(trained, tmp_path):
         (["env._target_=..x"], ["env._target_=..x: cannot be imported"]),
         (["env._target_=alignsim.envs.base.Environment"], ["must be a dataclass that inherits from"]),
         (["model.network.hidden_dim=4"], ["hidden_dim=4: must be at least env.output_dim=8"]),
+        (["-m", "beta=-1,0"], ["beta=-1: must be greater than 0", "beta=0: must be greater than 0"]),
         (["beta=[1"], ["beta=[1: must be a number"]),
         (["-m", "--cfg", "job"], ["--cfg: shows a single job"]),
         (["-m", "method=dpo,rlhf", "method.rl.steps=0"], ["method.rl=", "method.rl.steps=0: must be greater than 0"]),

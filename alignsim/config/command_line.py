@@ -6,6 +6,7 @@ against the schemas first; Hydra then runs a command line that is known to be go
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -87,6 +88,7 @@ class _CommandLine:
     def __init__(self, config_name: str, search_path: list[str], check: Callable[[Mapping[str, Any]], object]) -> None:
         self._config_name, self._search_path, self._check = config_name, search_path, check
         self._problems: list[Problem] = []
+        self._bases: dict[tuple[str, ...], DictConfig] = {}
 
     def check(self, given: list[str], multirun: bool) -> dict[str, str]:
         """For each argument that was given, the one that Hydra should get."""
@@ -97,11 +99,13 @@ class _CommandLine:
                 prefix = "++" if self._is_plain(override) else ""
                 good[argument] = f"{prefix}{override.input_line}"
         jobs = self._jobs([o for o in map(self._parse, good.values()) if o is not None], multirun)
+        told: set[str] = set()
         for job in jobs:
             for problem in self._problems_of(job):
                 # a sweep's problem that only some jobs have: say in which
                 where = f" (in the job {' '.join(job)})" if len(jobs) > 1 and problem.key not in str(job) else ""
-                if not any(problem.message in known.message and problem.key == known.key for known in self._problems):
+                if str(problem) not in told:
+                    told.add(str(problem))
                     self._problems.append(replace(problem, message=problem.message + where))
         if self._problems:
             raise ConfigurationError(self._problems)
@@ -154,12 +158,23 @@ class _CommandLine:
 
     def _problems_of(self, job: list[str]) -> list[Problem]:
         try:
-            self._check(plain_values(compose(self._config_name, overrides=[*self._search_path, *job])))
+            self._check(plain_values(self._composed(job)))
         except ConfigurationError as error:
             return error.problems
         except Exception as error:  # whatever Hydra, OmegaConf or YAML raise at a file or an override
             return [_problem_of(error)]
         return []
+
+    def _composed(self, job: list[str]) -> DictConfig:
+        """The configuration of a job, as Hydra composes it, but composed once for all jobs of the same groups."""
+        plain = [argument for argument in job if argument.startswith("++") and not argument.startswith("++hydra.")]
+        rest = tuple(argument for argument in job if argument not in plain)
+        if rest not in self._bases:
+            self._bases[rest] = compose(self._config_name, overrides=[*self._search_path, *rest])
+        config = copy.deepcopy(self._bases[rest])
+        for override in OverridesParser.create().parse_overrides(plain):
+            OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
+        return config
 
 
 def _problem_of(error: Exception) -> Problem:

@@ -56,7 +56,15 @@ def test_what_a_users_file_leaves_out_has_its_default():
 
 def test_the_hash_is_that_of_the_condition_and_of_nothing_else():
     base = load(composed()).hash
-    for same in ("seeds=many", "seeds.first=5", "study=other", "device=cpu", "output_dir=elsewhere"):
+    for same in (
+        "seeds=many",
+        "env.complexity_factor=2",
+        "beta=5e-1",
+        "seeds.first=5",
+        "study=other",
+        "device=cpu",
+        "output_dir=elsewhere",
+    ):
         assert load(composed(same)).hash == base, same
     assert load(composed("env=no_gap", "env.complexity_factor=2.0")).hash == base
     others = ["beta=0.4", "env=no_gap", "env.label_noise=0.1", "method=dpo", "model.network.hidden_dim=32"]
