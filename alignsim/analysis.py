@@ -121,8 +121,7 @@ def name_settings_and_variants(rows: pd.DataFrame) -> pd.DataFrame:
             told = rows.groupby("env")[key].transform(_count).gt(1) | (key == KNOB)
             setting = setting + _lines(rows[key], key).where(told, "")
         else:
-            told = rows.groupby("method")[key].transform(_count).gt(1)
-            variant = variant + _lines(rows[key], key).where(told, "")
+            variant = variant + _lines(rows[key], key).where(rows[key].notna(), "")
     return rows.assign(setting=setting, variant=variant)
 
 

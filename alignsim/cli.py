@@ -69,11 +69,14 @@ def _command(
     except (ConfigurationError, HydraException, OmegaConfBaseException) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         print(f"cannot read or write: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("\nstopped: every condition that had finished is kept", file=sys.stderr)
+        print("\nstopped; conditions that had finished before are kept", file=sys.stderr)
         sys.exit(130)
 
 
@@ -83,6 +86,10 @@ def _train_one(values: DictConfig) -> float:
     choices = HydraConfig.get().runtime.choices
     method, env = (str(choices[group]).replace("/", "-") for group in ("method", "env"))
     folder = Path(config.run.output_dir) / config.run.study / f"{method}-{env}-{config.hash}"
+    changed = [override.lstrip("+") for override in HydraConfig.get().overrides.task]
+    print(
+        f"{method} · {env}", *(change for change in changed if "." in change.partition("=")[0]), sep="   ", flush=True
+    )
     return train_condition(config, method, env, folder)
 
 
@@ -104,7 +111,6 @@ def train_condition(config: TrainConfig, method: str, env: str, path: Path) -> f
 
     began = time.perf_counter()
     folder, seeds = RunFolder(path), config.run.seeds.all
-    print(f"{method} · {env}   seeds {seeds[0]} to {seeds[-1]}", flush=True)
     if folder.holds_more_than(seeds):
         print(f"  {path} holds these seeds and more: kept as it is; study=NAME trains them anew\n", flush=True)
         return folder.mean_regret(seeds)
@@ -145,7 +151,8 @@ def results_table(results: pd.DataFrame) -> str:
 
     from alignsim.analysis import mean_interval
 
-    lines = [f"  {'':<22}{'mean':>8}   95 % interval ({len(results)} seeds)"]
+    count = f"{len(results)} seeds" if len(results) > 1 else "1 seed"
+    lines = [f"  {'':<22}{'mean':>8}   95 % interval ({count})"]
     for name in SHOWN:
         finite = results[name][np.isfinite(results[name])]
         if len(finite):

@@ -114,7 +114,11 @@ class RunFolder:
             earlier = self._earlier
             write_whole({self.path / STATUS: lambda path: path.write_text(earlier, encoding="utf-8")})
             return
-        message = {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
+        message = {
+            "type": type(error).__name__,
+            "message": str(error) or "interrupted",
+            "traceback": traceback.format_exc(),
+        }
         self._status |= {"state": "failed", "ended": _now(), "error": message}
         write_whole({self.path / STATUS: self._write_status})
 

@@ -88,7 +88,10 @@ def test_the_headline_follows_the_numbers_and_turns_over_with_them(swap):
     assert tie.lead == 0
     said = headline("rlhf", "dpo", {"gap": ahead, "no_gap": tie})
     first, second = ("DPO", "RLHF") if swap else ("RLHF", "DPO")
-    assert said == f"gap: {first} is ahead of {second} by {abs(ahead.mean):.3f}\nno_gap: no difference detected"
+    assert (
+        said
+        == f"gap: {first} is ahead of {second} by {abs(ahead.mean):.3f}\nno_gap: no difference of RLHF and DPO detected"
+    )
     assert signed(ahead).startswith("-0.287 [-0.311" if swap else "+0.287 [0.263")
 
 

@@ -102,14 +102,19 @@ class _CommandLine:
         told: set[str] = set()
         for job in jobs:
             for problem in self._problems_of(job):
-                # a sweep's problem that only some jobs have: say in which
-                where = f" (in the job {' '.join(job)})" if len(jobs) > 1 and problem.key not in str(job) else ""
+                # where nobody typed the value for this job in particular, say in which job it is no good
+                groups = " ".join(argument for argument in job if not argument.startswith("++"))
+                where = f" (with {groups})" if len(jobs) > 1 and groups and self._is_shared(problem, jobs) else ""
                 if str(problem) not in told:
                     told.add(str(problem))
                     self._problems.append(replace(problem, message=problem.message + where))
         if self._problems:
             raise ConfigurationError(self._problems)
         return good
+
+    def _is_shared(self, problem: Problem, jobs: list[list[str]]) -> bool:
+        """Whether every job was given the value that is a problem in this one."""
+        return all(f"++{problem.key}={problem.value}" in job for job in jobs)
 
     @property
     def _loader(self) -> ConfigLoader:

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import json
 from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any, TypeVar, cast, get_type_hints
 
@@ -58,7 +59,9 @@ def check(schema: type[T], values: Mapping[str, Any], prefix: str, problems: lis
     """
     allowed = knobs(schema)
     unknown = [key for key in values if key not in allowed]
-    problems += [unknown_key(f"{prefix}.{key}" if prefix else key, allowed, values[key]) for key in unknown]
+    for key in unknown:
+        problem = unknown_key(f"{prefix}.{key}" if prefix else key, allowed, values[key])
+        problems += [replace(problem, key=leaf, value=value) for leaf, value in _leaves(problem.key, problem.value)]
     known = {key: value for key, value in values.items() if key in allowed}
     try:
         # JSON, because strict validation takes a mapping for a nested dataclass only from there
@@ -68,6 +71,13 @@ def check(schema: type[T], values: Mapping[str, Any], prefix: str, problems: lis
         problems += [_problem(schema, details, prefix) for details in error.errors()]
         return None
     return None if unknown else checked
+
+
+def _leaves(key: str, value: Any) -> list[tuple[str, Any]]:
+    """What stands below a key, as dotted keys with their values: what a user typed."""
+    if not isinstance(value, Mapping) or not value:
+        return [(key, value)]
+    return [leaf for name, inner in value.items() for leaf in _leaves(f"{key}.{name}", inner)]
 
 
 @cache

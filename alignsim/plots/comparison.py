@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -21,8 +23,8 @@ from alignsim.plots.style import (
     signed,
 )
 
-#: Settings side by side before the figure wraps to another row.
-_IN_A_ROW = 6
+#: Lanes of variants, over all settings, side by side before the figure wraps to another row.
+_LANES_IN_A_ROW = 12
 
 
 def draw_comparison(study: Study) -> Figure:
@@ -30,31 +32,47 @@ def draw_comparison(study: Study) -> Figure:
     styles = looks(study.rows)
     settings = list(dict.fromkeys(study.rows.sort_values([*study.shared, "env"]).setting))
     advantages = {pair: _advantage(study, *pair, settings) for pair in study.comparisons}
-    columns, n_rows = min(len(settings), _IN_A_ROW), -(-len(settings) // _IN_A_ROW)
-    size = (max(7.2, 1.2 + 1.8 * columns), 1.8 + 3.4 * n_rows)
+    lanes = max(len(styles), 2)
+    in_a_row = max(_LANES_IN_A_ROW // lanes, 1)
+    columns, n_rows = min(len(settings), in_a_row), -(-len(settings) // in_a_row)
+    written = {setting: _differences(setting, advantages, characters=12 * lanes) for setting in settings}
+    lines = max(text.count("\n") + 1 for text in written.values())
+    size = (max(7.2, 1.2 + 0.9 * columns * lanes), 1.8 + (3.2 + 0.16 * lines) * n_rows)
     figure, grid = plt.subplots(n_rows, 1, figsize=size, sharey=True, squeeze=False)
     lowest = min(study.rows.normalized_value.min(), 0)
+    height = (1.15 - lowest) / 3  # of an inch, in units of value
     for row, axes in enumerate(grid[:, 0]):
-        shown = settings[row * _IN_A_ROW : (row + 1) * _IN_A_ROW]
+        shown = settings[row * in_a_row : (row + 1) * in_a_row]
         for position, setting in enumerate(shown):
             _draw_setting(axes, position, study.rows[study.rows.setting == setting], styles)
-            written = "\n".join(signed(found[setting]) for found in advantages.values() if setting in found)
-            if written and len(advantages) == 1:
-                written = f"{name_of(study.comparisons[0][0])} - {name_of(study.comparisons[0][1])}\n{written}"
-            axes.text(position, 1.06, written, ha="center", va="bottom", fontsize=9)
+            axes.text(position, 1.06, written[setting], ha="center", va="bottom", fontsize=8)
         mark_reference_and_optimum(axes)
         axes.set_xticks(range(len(shown)), shown)
         axes.set_xlim(-0.55, columns - 0.45)
-        axes.set_ylim(lowest - 0.08, 1.1 + 0.08 * max(len(advantages), 2))
+        axes.set_ylim(lowest - 0.08, 1.1 + 0.16 * height * lines)
         axes.set_yticks([tick / 5 for tick in range(-50, 6) if tick / 5 >= lowest - 0.08])
         axes.set_ylabel(VALUE_LABEL)
-    titles = [headline(*pair, found) for pair, found in advantages.items() if found][:3]
-    notes = f"Dots: seeds. Large marks: mean and 95 % t interval over {seed_counts(study.rows)}."
+    titles = [line for pair, found in advantages.items() if found for line in headline(*pair, found).splitlines()]
+    if len(titles) > 4:
+        titles = ["Value by condition"]
+    notes = [f"Dots: seeds. Large marks: mean and 95 % t interval over {seed_counts(study.rows)}."]
     if advantages:
-        pairs = f" ({'; '.join(f'{name_of(a)} - {name_of(b)}' for a, b in advantages)})" if len(advantages) > 1 else ""
-        notes += f"\nNumbers above: difference on the same seeds, mean [95 % t interval]{pairs}."
+        notes.append("Numbers above: difference on the same seeds, mean [95 % t interval].")
+    error = study.rows.value_standard_error.div(study.rows.optimal_value.abs()).max()
+    if error > 0:
+        notes.append(f"Values are sampled, not enumerated: standard error of each dot at most {error:.2g}.")
     explain(figure, titles or ["Value by condition"], [look.handle(v) for v, look in styles.items()], notes)
     return figure
+
+
+def _differences(setting: str, advantages: dict[tuple[str, str], dict[str, Interval]], characters: int) -> str:
+    """What stands above a setting: for each comparison its name, as many characters wide, and the difference."""
+    lines = []
+    for (variant, baseline), found in advantages.items():
+        if setting in found:
+            lines += textwrap.wrap(f"{name_of(variant)} - {name_of(baseline)}", characters)
+            lines.append(signed(found[setting]))
+    return "\n".join(lines)
 
 
 def _advantage(study: Study, variant: str, baseline: str, settings: list[str]) -> dict[str, Interval]:

@@ -59,7 +59,7 @@ def draw_complexity(study: Study) -> Figure:
     legend = {str(handle.get_label()): handle for handle in handles}
     below = "; of the paired difference below" if study.comparisons else ""
     notes = f"Marks: mean over {seed_counts(study.rows)}. Bands: 95 % t interval{below}."
-    explain(figure, _titles(study), list(legend.values()), notes)
+    explain(figure, _titles(study), list(legend.values()), [notes])
     return figure
 
 
@@ -73,7 +73,7 @@ def _titles(study: Study) -> list[str]:
         ends = dict.fromkeys([rows[KNOB].min(), rows[KNOB].max()] if len(rows) else [])
         intervals = {x: mean_interval(rows.normalized_value[rows[KNOB] == x]) for x in ends}
         told = [f"{signed(interval)} at complexity factor {x:g}" for x, interval in intervals.items()]
-        titles.append(f"{name_of(variant)} - {name_of(baseline)}: " + ",\n".join(told or ["no seeds in common"]))
+        titles.append(f"{name_of(variant)} - {name_of(baseline)}: " + ", ".join(told or ["no seeds in common"]))
     return titles
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from itertools import cycle
 from pathlib import Path
@@ -58,10 +59,16 @@ _ORDER = {"rlhf": 0, "dpo": 1}
 
 
 def looks(rows: pd.DataFrame) -> dict[str, Look]:
-    """The look of each variant of a study, RLHF and DPO first; theirs is the same in every figure."""
-    variants = sorted(rows.variant.unique(), key=lambda v: (_ORDER.get(v.partition("\n")[0], len(_ORDER)), v))
+    """The look of each variant of a study, RLHF and DPO first; that of their first variant never changes."""
+    variants = sorted(rows.variant.unique(), key=lambda v: (_ORDER.get(_method(v), len(_ORDER)), v))
+    first = {_method(variant): variant for variant in reversed(variants)}
     spare = (Look(*pair) for pair in zip(cycle(_COLOURS), cycle(_MARKERS), strict=False))
-    return {variant: _KNOWN.get(variant) or next(spare) for variant in variants}
+    known = {first[method]: look for method, look in _KNOWN.items() if method in first}
+    return {variant: known.get(variant) or next(spare) for variant in variants}
+
+
+def _method(variant: str) -> str:
+    return variant.partition("\n")[0]
 
 
 def name_of(variant: str) -> str:
@@ -77,11 +84,18 @@ def mark_reference_and_optimum(axes: Axes) -> None:
         axes.text(1.01, height, name, transform=axes.get_yaxis_transform(), color="0.35", fontsize=8, va="center")
 
 
-def explain(figure: Figure, titles: list[str], handles: list[Line2D], notes: str) -> None:
-    """What the figure says on top, what its marks mean below, and the legend between."""
-    figure.suptitle("\n".join(titles), x=0.01, ha="left", fontsize=11, fontweight="bold")
-    figure.legend(handles=handles, loc="outside right upper", fontsize=9)
-    figure.supxlabel(notes, x=0.01, ha="left", fontsize=8, color="0.3")
+def explain(figure: Figure, titles: list[str], handles: list[Line2D], notes: list[str]) -> None:
+    """What the figure says on top, the legend above the first axes, what the marks mean below."""
+    width = figure.get_size_inches()[0]
+    wrapped = [line for title in titles for line in textwrap.wrap(title, int(10 * width))]
+    figure.suptitle("\n".join(wrapped), x=0.01, ha="left", fontsize=11, fontweight="bold")
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    columns = max(int(11 * (width - 1.5) / (longest + 8)), 1)
+    figure.axes[0].legend(
+        handles=handles, ncols=columns, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2
+    )
+    lines = [line for note in notes for line in textwrap.wrap(note, int(16 * width))]
+    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8, color="0.3")
 
 
 def seed_counts(rows: pd.DataFrame) -> str:
@@ -119,12 +133,13 @@ def headline(variant: str, baseline: str, advantages: Mapping[str, Interval]) ->
     said: dict[int | None, str] = {
         1: "{0} is ahead of {1} by {2:.3f}",
         -1: "{1} is ahead of {0} by {2:.3f}",
-        0: "no difference detected",
+        0: "no difference of {0} and {1} detected",
+        None: "one seed of {0} and {1}, no conclusion",
     }
     parts = []
     for setting, interval in advantages.items():
-        told = said.get(interval.lead, "one seed, no conclusion")
-        parts.append(f"{', '.join(setting.splitlines())}: {told.format(ahead, behind, abs(interval.mean))}")
+        told = said[interval.lead].format(ahead, behind, abs(interval.mean))
+        parts.append(f"{', '.join(setting.splitlines())}: {told}")
     return "\n".join(parts)
 
 

@@ -49,6 +49,11 @@ STUDIES = {
     "a sweep": lambda: study(*sweep([1.0, 1.25, 1.5, 2.0, 3.0])),
     "a long sweep": lambda: study(*sweep([1 + i / 4 for i in range(14)])),
     "a grid": lambda: study(*sweep([1.0, 2.0, 3.0], beta=0.5), *sweep([1.0, 2.0, 3.0], beta=0.1)),
+    "variants of one method": lambda: study(
+        *(rows(m, "gap", 0.8, env__complexity_factor=2.0, model__reward__reads="content") for m in ("rlhf", "dpo")),
+        *(rows(m, "no_gap", 0.8, env__complexity_factor=1.0, model__reward__reads="content") for m in ("rlhf", "dpo")),
+        rows("rlhf", "gap", 0.6, env__complexity_factor=2.0, model__reward__reads="tokens"),
+    ),
     "four variants": lambda: study(
         *sweep([1.0, 2.0]),
         rows("my_method", "gap", 0.5, env__complexity_factor=1.0),
