@@ -72,8 +72,9 @@ def _titles(study: Study) -> list[str]:
         rows = paired(study, variant, baseline).drop_duplicates([KNOB, "seed"])
         ends = dict.fromkeys([rows[KNOB].min(), rows[KNOB].max()] if len(rows) else [])
         intervals = {x: mean_interval(rows.normalized_value[rows[KNOB] == x]) for x in ends}
-        told = [f"{signed(interval)} at complexity factor {x:g}" for x, interval in intervals.items()]
-        titles.append(f"{name_of(variant)} - {name_of(baseline)}: " + ", ".join(told or ["no seeds in common"]))
+        name = f"{name_of(variant)} - {name_of(baseline)}"
+        told = [f"{name} at complexity factor {x:g}: {signed(interval)}" for x, interval in intervals.items()]
+        titles += told or [f"{name}: no seeds in common"]
     return titles
 
 
