@@ -111,9 +111,10 @@ def train_condition(config: TrainConfig, method: str, env: str, path: Path) -> f
 
     began = time.perf_counter()
     folder, seeds = RunFolder(path), config.run.seeds.all
-    if folder.holds_more_than(seeds):
+    if folder.would_lose(seeds):
+        regret = folder.mean_regret(seeds)
         print(f"  {path} holds these seeds and more: kept as it is; study=NAME trains them anew\n", flush=True)
-        return folder.mean_regret(seeds)
+        return regret
     condition = condition_of(config)
     folder.start(condition.env.device)
     try:

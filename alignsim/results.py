@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignsim.config.problems import ConfigurationError, Problem
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -122,13 +124,24 @@ class RunFolder:
         self._status |= {"state": "failed", "ended": _now(), "error": message}
         write_whole({self.path / STATUS: self._write_status})
 
-    def holds_more_than(self, seeds: Sequence[int]) -> bool:
-        """Whether a finished run of more seeds, these among them, stands here: training fewer would lose some."""
-        return set(seeds) < set(self._finished_rows())
+    def would_lose(self, seeds: Sequence[int]) -> list[int]:
+        """The seeds with finished results that a run of these seeds would replace by none."""
+        return sorted(set(self._finished_rows()) - set(seeds))
 
     def mean_regret(self, seeds: Sequence[int]) -> float:
-        """Mean regret of these seeds in the finished results."""
+        """Mean regret of these seeds in the finished results.
+
+        Raises:
+            ConfigurationError: some of them are not there.
+        """
         rows = self._finished_rows()
+        missing = [seed for seed in seeds if seed not in rows]
+        if missing:
+            message = (
+                f"{self.path} holds seeds {min(rows)} to {max(rows)}, some of which this run would replace by none;"
+                " train them too, or give this run a study=NAME of its own"
+            )
+            raise ConfigurationError([Problem("seeds", f"{seeds[0]} to {seeds[-1]}", message)])
         return sum(float(rows[seed]["regret"]) for seed in seeds) / len(seeds)
 
     def _finished_rows(self) -> dict[int, dict[str, str]]:

@@ -247,6 +247,9 @@ def test_a_run_of_fewer_seeds_does_not_replace_more(trained):
     arguments = [argument for argument in TINY if argument != "seeds.count=2"]
     output = run("train", "method=dpo", "env=gap", *arguments, "seeds.count=1", cwd=trained)
     assert "holds these seeds and more: kept as it is" in output
+    output = run("train", "method=dpo", "env=gap", *arguments, "seeds.count=2", "seeds.first=1", cwd=trained, code=2)
+    assert "seeds=1 to 2: " in output
+    assert "holds seeds 0 to 1, some of which this run would replace by none" in output
     assert (folder / "results.csv").read_bytes() == before
 
 
