@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from alignsim.evaluation.measures import MEASURES
-from alignsim.results import RESULTS, STATUS
+from alignsim.evaluation.measures import DIVERGED, MEASURES
+from alignsim.results import CODE, RESULTS, RESULTS_VERSION, STATUS, DamagedError, RunFolder, parse_results, span
 
 #: The method that every other one is compared with.
 BASELINE = "dpo"
@@ -59,15 +59,18 @@ class Study:
 
     Attributes:
         name: the folder's name.
-        rows: method, env, seed, every measure and the condition's values under dotted keys, as in `results.csv`.
-            Two columns are added: `setting` names the environment and whatever else varies for all methods alike,
-            `variant` names the method and what varies in it alone. Methods are compared within a setting.
+        rows: of the seeds whose training did not diverge: method, env, seed, every measure and the condition's values
+            under dotted keys, as in `results.csv`. Two columns are added: `setting` names the environment and
+            whatever else varies for all methods alike, `variant` names the method and what varies in it alone.
+            Methods are compared within a setting.
         complaints: what was left out and why, one line each.
+        diverged: the same columns of the seeds whose training diverged, which are in no mean and no figure.
     """
 
     name: str
     rows: pd.DataFrame
     complaints: list[str]
+    diverged: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @cached_property
     def varied(self) -> list[str]:
@@ -86,13 +89,25 @@ class Study:
         baseline = list(names.variant[names.method == BASELINE])
         return [(variant, b) for variant in names.variant[names.method != BASELINE] for b in baseline]
 
+    @cached_property
+    def left_out(self) -> str:
+        """In words, how many seeds diverged of each variant and setting; empty where none did."""
+        if self.diverged.empty:
+            return ""
+        counts = self.diverged.groupby(["variant", "setting"], as_index=False).seed.nunique()
+        columns = (counts[name] for name in ("seed", "variant", "setting"))
+        told = [f"{seeds} of {flat(v)} in {flat(s)}" for seeds, v, s in zip(*columns, strict=True)]
+        shown = "; ".join(told[:6] + [f"and {len(told) - 6} conditions more"] * (len(told) > 6))
+        return f"Left out, because their training diverged: {shown}."
+
 
 def varied_keys(rows: pd.DataFrame) -> list[str]:
     """The dotted keys of conditions whose value differs between rows; a value against none differs too.
 
     That a method lacks a key of another method's, such as `method.rl.steps`, is no difference.
     """
-    keys = [c for c in rows.columns if c not in (*LABELS, *MEASURES, *NAMES) and not c.endswith("_target_")]
+    no_keys = {*LABELS, *MEASURES, *DIVERGED, *NAMES, CODE}
+    keys = [column for column in rows.columns if column not in no_keys and not column.endswith("_target_")]
     within = rows.groupby("method")[keys].nunique(dropna=False).gt(1).any()
     return [key for key in keys if within[key] or rows[key].nunique() > 1]
 
@@ -139,50 +154,88 @@ def _lines(values: pd.Series, key: str) -> pd.Series:
 
 
 def load_study(folder: Path) -> Study:
-    """Read every finished condition below a study's folder; damaged or unfinished ones become complaints."""
-    tables, complaints = [], []
-    for run in sorted(path for path in folder.iterdir() if path.is_dir()):
+    """Read every finished seed of every condition below a study's folder; what is left out becomes a complaint."""
+    contents, complaints = {}, []
+    for run in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         try:
-            table = _read_run(run)
+            contents[run.name], told = _read_run(run)
+            complaints += told
         except _LeftOutError as reason:
             complaints.append(f"{reason}, left out")
-            continue
-        finite = np.isfinite(table.normalized_value)
-        if not finite.all():
-            count = f"{(~finite).sum()} of {len(table)} seeds"
-            complaints.append(f"{run.name}: {count} have no finite value (diverged), left out of every mean")
-        tables.append(table[finite])
-    rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*LABELS, *MEASURES])
+    rows = _joined(contents)
+    complaints += _mixed_code(rows)
+    diverged = rows.diverged.eq("True") | ~np.isfinite(rows.normalized_value)
+    for run_name, seeds in rows[diverged].groupby("run").seed:
+        count = f"{len(seeds)} of {(rows.run == run_name).sum()} seeds"
+        complaints.append(f"{run_name}: {count} diverged ({span(sorted(seeds))}), left out of every mean")
+    rows = rows.drop(columns="run")
     rows = rows.assign(setting="", variant="") if rows.empty else name_settings_and_variants(rows)
-    doubled = rows[rows.duplicated([*NAMES, "seed"])]
-    for variant, setting in doubled[["variant", "setting"]].drop_duplicates().itertuples(index=False):
+    doubled = rows.duplicated([*NAMES, "seed"])
+    for variant, setting in rows.loc[doubled, ["variant", "setting"]].drop_duplicates().itertuples(index=False):
         complaints.append(f"{flat(variant)} in {flat(setting)}: several conditions have this name, only one is drawn")
-    return Study(folder.name, rows.drop(index=doubled.index), complaints)
+    return Study(folder.name, rows[~doubled & ~diverged], complaints, rows[~doubled & diverged])
 
 
 class _LeftOutError(Exception):
     """A condition that has no finished, whole results; the text says why."""
 
 
-def _read_run(run: Path) -> pd.DataFrame:
-    """The results of one condition, every column that must be a number made one."""
-    status, results = run / STATUS, run / RESULTS
+def _read_run(run: Path) -> tuple[bytes, list[str]]:
+    """The whole `results.csv` of a condition, and what should be said about it."""
+    status = RunFolder(run, "").status()
+    state = status.get("state")
     try:
-        state = json.loads(status.read_text(encoding="utf-8"))["state"]
+        content = (run / RESULTS).read_bytes()
+        table = parse_results(content)
     except FileNotFoundError:
-        raise _LeftOutError(f"{run}: holds no {STATUS}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _LeftOutError(f"{status}: cannot be read ({error})") from error
+        told = {"running": "still running, or stopped", "failed": "failed"}.get(state or "", f"holds no {RESULTS}")
+        raise _LeftOutError(f"{run.name}: {told}") from None
+    except (OSError, DamagedError) as error:
+        raise _LeftOutError(f"{run / RESULTS}: cannot be read ({error})") from error
+    code = set(table.column(CODE).values()) if CODE in table.columns else {"1"}
+    if any(stamp.partition(" ")[0] != str(RESULTS_VERSION) for stamp in code):
+        versions = f"results of version {', '.join(sorted(code))}, this alignsim has {RESULTS_VERSION}"
+        raise _LeftOutError(f"{run.name}: {versions}; train it again with force=true")
+    finished = f"its {len(table.rows)} finished seeds are drawn"
+    if not status:
+        return content, [f"{run / STATUS}: cannot be read; {finished}"]
     if state != "finished":
-        raise _LeftOutError(f"{run.name}: {state}")
-    try:
-        table = pd.read_csv(results, encoding="utf-8", dtype={"method": str, "env": str})
+        return content, [f"{run.name}: the last run {'is not over' if state == 'running' else state}; {finished}"]
+    return content, []
+
+
+def _joined(contents: Mapping[str, bytes]) -> pd.DataFrame:
+    """The rows of many `results.csv` in one table, with the name of their folder in the column `run`.
+
+    Files of the same columns are parsed together, which is many times faster than one by one.
+    """
+    by_header: dict[bytes, list[tuple[str, bytes]]] = {}
+    for name, content in contents.items():
+        header, _, body = content.partition(b"\n")
+        by_header.setdefault(header.rstrip(b"\r"), []).append((name, body))
+    tables = []
+    for header, members in by_header.items():
+        joined = b"\n".join([header, b"".join(body for _, body in members)])
+        table = pd.read_csv(io.BytesIO(joined), dtype=dict.fromkeys(["method", "env", CODE, *DIVERGED], "str"))
+        runs = np.repeat([name for name, _ in members], [body.count(b"\n") for _, body in members])
         numbers = ["seed", *MEASURES, *({KNOB} & set(table.columns))]
-        return table.assign(**{name: pd.to_numeric(table[name]) for name in numbers})
-    except KeyError as error:
-        raise _LeftOutError(f"{results}: cannot be read (the column {error} is missing)") from error
-    except (OSError, ValueError, TypeError) as error:
-        raise _LeftOutError(f"{results}: cannot be read ({error})") from error
+        tables.append(table.assign(run=runs, **{name: pd.to_numeric(table[name]) for name in numbers}))
+    if not tables:
+        return pd.DataFrame(columns=["run", *LABELS, *MEASURES, *DIVERGED, CODE]).astype({"normalized_value": float})
+    return pd.concat(tables, ignore_index=True)
+
+
+def _mixed_code(rows: pd.DataFrame) -> list[str]:
+    """A complaint for each file of the user's that is not the same for all conditions."""
+    complaints = []
+    stamps = rows[["run", CODE]].drop_duplicates()
+    files = stamps.assign(file=stamps[CODE].str.split(" ").str[1:]).explode("file").dropna(subset="file")
+    versions = files.assign(file=files.file.str.rpartition(":")[0], version=files.file) if len(files) else files
+    for name, members in versions.groupby("file"):
+        if members.version.nunique() > 1:
+            told = "; ".join(f"{v}: {', '.join(group.run)}" for v, group in members.groupby("version"))
+            complaints.append(f"conditions were trained by different versions of {name} ({told})")
+    return complaints
 
 
 def paired(study: Study, variant: str, baseline: str) -> pd.DataFrame:
@@ -204,25 +257,29 @@ def paired(study: Study, variant: str, baseline: str) -> pd.DataFrame:
 def summary(study: Study) -> pd.DataFrame:
     """One row for each condition, and one for each paired difference (method `rlhf - dpo`).
 
-    For every measure the mean over seeds and its 95 % t interval, in the columns `m`, `m_low` and `m_high`.
+    `seeds` stand behind the means and `diverged` were left out. For every measure the mean over seeds and its 95 % t
+    interval, in the columns `m`, `m_low` and `m_high`.
     """
-    tables = [study.rows]
+    tables = [study.rows, study.diverged.assign(**dict.fromkeys(MEASURES, np.nan), left_out=True)]
     for variant, baseline in study.comparisons:
-        table = paired(study, variant, baseline)
-        tables.append(table.assign(method=f"{flat(variant)} - {flat(baseline)}"))
+        name = f"{flat(variant)} - {flat(baseline)}"
+        tables.append(paired(study, variant, baseline).assign(method=name))
+        if len(study.diverged):
+            lost = study.diverged[study.diverged.variant.isin([variant, baseline])].drop_duplicates(["setting", "seed"])
+            tables.append(lost.assign(**dict.fromkeys(MEASURES, np.nan), left_out=True, method=name))
+    rows = pd.concat([table for table in tables if len(table)], ignore_index=True)
+    left_out = rows["left_out"].eq(True) if "left_out" in rows else pd.Series(False, rows.index)
     keys = ["method", "env", *study.varied]
-    groups = pd.concat(tables, ignore_index=True).groupby(keys, dropna=False, sort=True)
-    return pd.DataFrame([_summary_row(keys, group, rows) for group, rows in groups])
+    groups = rows.assign(left_out=left_out).groupby(keys, dropna=False, sort=True)
+    found = groups[list(MEASURES)].agg(["mean", "std", "count"])
+    parts = {"seeds": groups.size() - groups.left_out.sum(), "diverged": groups.left_out.sum()}
+    for name in MEASURES:
+        mean, std, count = (found[name, part] for part in ("mean", "std", "count"))
+        half = stats.t.ppf(0.975, (count - 1).where(count > 1)) * std / np.sqrt(count)
+        parts |= {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
+    return pd.DataFrame(parts).reset_index()
 
 
 def flat(variant: str) -> str:
     """The name of a variant or setting on one line."""
     return ", ".join(variant.splitlines())
-
-
-def _summary_row(keys: list[str], group: tuple[object, ...], rows: pd.DataFrame) -> dict[str, object]:
-    row: dict[str, object] = dict(zip(keys, group, strict=True)) | {"seeds": len(rows)}
-    for name in MEASURES:
-        mean, low, high, _ = mean_interval(rows[name])
-        row |= {name: mean, f"{name}_low": low, f"{name}_high": high}
-    return row

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import os
+import shlex
+import signal
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,28 +18,92 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from alignsim.config.command_line import checked_arguments, conf_dir, plain_values
-from alignsim.config.load import TrainConfig, load
+from alignsim.config.command_line import CommandLine, checked_command_line, conf_dir, plain_values
+from alignsim.config.load import GROUPS, TrainConfig, load
 from alignsim.config.problems import ConfigurationError, Problem, check
 from alignsim.config.schema import PlotSettings
+from alignsim.jobs import Job, Report
+from alignsim.sweep import Sweep, taking_part
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-    from alignsim.experiment import Condition
-
-#: Measures in the table at the end of a run; the others are in `results.csv`.
-SHOWN = ("normalized_value", "regret", "statistical_regret", "computational_regret", "kl", "pair_accuracy")
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end, as clusters do: it stops as at Ctrl-C."""
 
 
 def train() -> None:
     """Train what the command line says: `python scripts/train.py --help`."""
-    _command("train", _train_one, load)
+    with _errors_told(), _stopped_by_sigterm():
+        line = checked_command_line(sys.argv[1:], "train", load)
+        sweep = Sweep(shlex.join(["train", *sys.argv[1:]]), line.multirun)
+        if line.runs:
+            _plan(sweep, line)
+        if line.runs and line.config.run.dry_run:
+            sweep.dry_run()
+            return
+        try:
+            if not line.runs or not sweep.jobs or sweep.skip_finished():
+                _in_hydra("train", line.arguments, sweep)
+        finally:
+            if line.multirun and sweep.reports:
+                print(sweep.table(), flush=True)
+        if sweep.has_failed:
+            sys.exit(1)
+
+
+def _plan(sweep: Sweep, line: CommandLine) -> None:
+    """What is known beforehand of the jobs of a command."""
+    sweep.fail_fast = line.config.run.fail_fast
+    if line.jobs is None and line.config.run.dry_run:
+        problem = Problem("dry_run", True, "cannot tell: this sweeper chooses its conditions as it goes")
+        raise ConfigurationError([problem])
+    if line.jobs:
+        sweep.plan({tuple(job.overrides): job_of(job.config, job.choices, job.overrides) for job in line.jobs})
+
+
+def job_of(config: TrainConfig, choices: Mapping[str, str], overrides: Sequence[str], root: Path = Path()) -> Job:
+    """The job that a checked configuration describes.
+
+    Args:
+        config: the configuration.
+        choices: the chosen option of each group.
+        overrides: what the command line says of this job.
+        root: the folder that `output_dir` is relative to.
+    """
+    method, env = (choices[group].replace("/", "-") for group in ("method", "env"))
+    changes = [override.lstrip("+") for override in overrides]
+    return Job(config, method, env, tuple(change for change in changes if _makes_a_difference(change)), root)
+
+
+def _makes_a_difference(change: str) -> bool:
+    """Whether an override changes the condition, apart from the names of its method and environment."""
+    key = change.partition("=")[0]
+    return key.partition(".")[0] in (*GROUPS, "beta", "evaluation") and key not in ("method", "env")
+
+
+def _in_hydra(name: str, arguments: list[str], sweep: Sweep) -> None:
+    """Let Hydra run the jobs of a sweep, or show what it was asked for."""
+
+    def run(values: DictConfig) -> Report:
+        settings = HydraConfig.get()
+        started_in = Path(settings.runtime.cwd)
+        root = Path() if started_in == Path.cwd() else started_in
+        choices = {str(group): str(option) for group, option in settings.runtime.choices.items()}
+        return sweep.run(job_of(load(plain_values(values)), choices, settings.overrides.task, root))
+
+    with taking_part(sweep):
+        _hydra_main(name, arguments, run)
+
+
+def _hydra_main(name: str, arguments: list[str], task: Callable[[DictConfig], object]) -> None:
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on, and they are told here
+    sys.argv[1:] = arguments
+    hydra.main(config_path=str(conf_dir()), config_name=name, version_base="1.3")(task)()
 
 
 def plot() -> None:
     """Draw a study: `python scripts/plot.py --help`."""
-    _command("plot", _plot_study, existing_study)
+    with _errors_told():
+        _hydra_main("plot", checked_command_line(sys.argv[1:], "plot", existing_study).arguments, _plot_study)
 
 
 def existing_study(values: Mapping[str, Any]) -> Path:
@@ -58,14 +124,11 @@ def existing_study(values: Mapping[str, Any]) -> Path:
     raise ConfigurationError(problems)
 
 
-def _command(
-    name: str, task: Callable[[DictConfig], object], check_values: Callable[[Mapping[str, Any]], object]
-) -> None:
-    """Check the whole command line, then let Hydra run it. Bad input ends with exit code 2, Ctrl-C with 130."""
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on, and they are told here
+@contextlib.contextmanager
+def _errors_told() -> Iterator[None]:
+    """Bad input ends with exit code 2, files that cannot be read or written with 1, Ctrl-C with 130."""
     try:
-        sys.argv[1:] = checked_arguments(sys.argv[1:], name, check_values)
-        hydra.main(config_path=str(conf_dir()), config_name=name, version_base="1.3")(task)()
+        yield
     except (ConfigurationError, HydraException, OmegaConfBaseException) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
@@ -75,97 +138,21 @@ def _command(
     except OSError as error:
         print(f"cannot read or write: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("\nstopped; conditions that had finished before are kept", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        print("stopped; what is finished is kept, and the same command goes on from here", file=sys.stderr)
+        sys.exit(143 if isinstance(stop, Terminated) else 130)
 
 
-def _train_one(values: DictConfig) -> float:
-    """Run one condition and write its folder; returns the mean regret, which Hydra's sweepers minimise."""
-    config = load(plain_values(values))
-    choices = HydraConfig.get().runtime.choices
-    method, env = (str(choices[group]).replace("/", "-") for group in ("method", "env"))
-    folder = Path(config.run.output_dir) / config.run.study / f"{method}-{env}-{config.hash}"
-    changed = [override.lstrip("+") for override in HydraConfig.get().overrides.task]
-    print(
-        f"{method} · {env}", *(change for change in changed if "." in change.partition("=")[0]), sep="   ", flush=True
-    )
-    return train_condition(config, method, env, folder)
+@contextlib.contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated
 
-
-def train_condition(config: TrainConfig, method: str, env: str, path: Path) -> float:
-    """Train and measure a condition, show how it goes, leave its results in a folder.
-
-    Args:
-        config: what to run.
-        method: the method's name in tables and figures.
-        env: the environment's name there.
-        path: the folder, `outputs/<study>/<method>-<env>-<hash8>`.
-
-    Returns:
-        The mean regret over seeds.
-    """
-    from alignsim.experiment import run_condition
-    from alignsim.progress import TerminalProgress
-    from alignsim.results import RunFolder, flatten
-
-    began = time.perf_counter()
-    folder, seeds = RunFolder(path), config.run.seeds.all
-    if folder.would_lose(seeds):
-        regret = folder.mean_regret(seeds)
-        print(f"  {path} holds these seeds and more: kept as it is; study=NAME trains them anew\n", flush=True)
-        return regret
-    condition = condition_of(config)
-    folder.start(condition.env.device)
+    before = signal.signal(signal.SIGTERM, stop)
     try:
-        outcome = run_condition(condition, TerminalProgress())
-        results = outcome.results
-        results.insert(0, "method", method)
-        results.insert(1, "env", env)
-        for key, value in flatten(config.identity).items():
-            results[key] = value
-        folder.finish(config.to_plain(), results, outcome.history, outcome.weights())
-    except BaseException as error:
-        folder.fail(error)
-        raise
-    print(results_table(results))
-    print(f"  {path}   {time.perf_counter() - began:.1f} s\n", flush=True)
-    return float(results["regret"].mean())
-
-
-def condition_of(config: TrainConfig) -> Condition:
-    """The condition that a configuration describes, on its seeds and device."""
-    import torch
-
-    from alignsim.experiment import Condition
-
-    device = config.run.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    env = dataclasses.replace(config.env, seeds=tuple(config.run.seeds.all), device=device)
-    return Condition(config.method, env, config.model, config.run.beta, config.run.evaluation)
-
-
-def results_table(results: pd.DataFrame) -> str:
-    """The main measures of a condition: mean over seeds and 95 % interval."""
-    import numpy as np
-
-    from alignsim.analysis import mean_interval
-
-    count = f"{len(results)} seeds" if len(results) > 1 else "1 seed"
-    lines = [f"  {'':<22}{'mean':>8}   95 % interval ({count})"]
-    for name in SHOWN:
-        finite = results[name][np.isfinite(results[name])]
-        if len(finite):
-            mean, low, high, n = mean_interval(finite)
-            interval = f"[{low:.3f}, {high:.3f}]" if n > 1 else "one seed, no interval"
-            lines.append(f"  {name:<22}{mean:>8.3f}   {interval}")
-    diverged = int((~np.isfinite(results["value"])).sum())
-    if diverged:
-        lines.append(
-            f"  {diverged} of {len(results)} seeds diverged: their value is not finite, the means leave them out"
-        )
-    return "\n".join(lines)
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _plot_study(values: DictConfig) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from alignsim.config.schema import Evaluation
 from alignsim.envs.base import Environment
-from alignsim.evaluation.measures import measure
+from alignsim.evaluation.measures import DIVERGED, measure
 from alignsim.evaluation.value import policy_value
 from alignsim.lazy import torch
-from alignsim.methods.base import Method, Monitor, Task, Trained
+from alignsim.methods.base import Method, Monitor, State, Task, Trained
 from alignsim.methods.dpo import DPO
 from alignsim.methods.rlhf import RLHF
 from alignsim.models.config import ModelConfig
@@ -46,7 +47,8 @@ class Outcome:
 
     Attributes:
         trained: the models.
-        results: one row for each seed: `seed` and every measure of `alignsim.evaluation.measures.MEASURES`.
+        results: one row for each seed: `seed`, every measure of `alignsim.evaluation.measures.MEASURES`, and the
+            columns `DIVERGED`.
         history: the training curves, one row for each phase, step and seed.
     """
 
@@ -64,22 +66,43 @@ class Outcome:
         }
 
 
-def run_condition(condition: Condition, monitor: Monitor | None = None) -> Outcome:
+class Checkpoint(Protocol):
+    """Where a run keeps what it needs to go on after it was stopped at any moment."""
+
+    def load(self) -> State | None:
+        """What was saved last; None where there is nothing to go on from."""
+
+    def save(self, state: State) -> None:
+        """Replace what was saved, whole or not at all."""
+
+
+def run_condition(
+    condition: Condition,
+    monitor: Monitor | None = None,
+    checkpoint: Checkpoint | None = None,
+    checkpoint_every: float = 10.0,
+) -> Outcome:
     """Train and measure a condition on every seed of its environment at once.
 
     Args:
         condition: what to run.
         monitor: hears how training goes.
+        checkpoint: where to go on from, and where to save to: then a run that is stopped and started again gives,
+            bit for bit on the same machine, what it would have given in one go.
+        checkpoint_every: seconds between two saves, 0 for every time that is possible.
     """
     import pandas as pd
 
     env, beta, evaluation = condition.env, condition.beta, condition.evaluation
-    recorder = Recorder(env, beta, evaluation, monitor or Monitor())
-    task = Task(env, env.preferences(), condition.model, beta, recorder)
-    trained = condition.method.train(task)
+    recorder = Recorder(env, beta, evaluation, monitor or Monitor(), checkpoint, checkpoint_every)
+    try:
+        trained = condition.method.train(Task(env, env.preferences(), condition.model, beta, recorder))
+    except BaseException:
+        recorder.save()
+        raise
     measures = measure(trained, env, beta, evaluation)
     columns = {name: values.cpu().numpy() for name, values in measures.items()}
-    results = pd.DataFrame({"seed": env.seeds, **columns})
+    results = pd.DataFrame({"seed": env.seeds, **columns, **recorder.diverged()})
     return Outcome(trained, results, recorder.history())
 
 
@@ -99,7 +122,7 @@ def run_experiment(
 
     Returns:
         One row for each environment (`gap`, `no_gap`), method and seed, with every measure of
-        `alignsim.evaluation.measures.MEASURES`.
+        `alignsim.evaluation.measures.MEASURES` and the columns `DIVERGED`.
 
     Raises:
         ValueError: `num_iterations` is below 1.
@@ -120,19 +143,45 @@ def run_experiment(
 
 
 class Recorder(Monitor):
-    """Keeps the training curves, adds the policy's true value now and then, and passes everything on."""
+    """Keeps the training curves and what is needed to go on, measures the policy's true value now and then.
 
-    def __init__(self, env: Environment, beta: float, evaluation: Evaluation, monitor: Monitor) -> None:
+    Everything is passed on to another monitor.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        beta: float,
+        evaluation: Evaluation,
+        monitor: Monitor,
+        checkpoint: Checkpoint | None = None,
+        checkpoint_every: float = 10.0,
+    ) -> None:
         self._env, self._beta, self._evaluation, self._monitor = env, beta, evaluation, monitor
         self._prompts = env.prompts("evaluation", evaluation.prompts)[:, : evaluation.curve_prompts]
         self._optimum = env.optimal_value(beta, self._prompts)
         self._rows: list[tuple[str, int, dict[str, torch.Tensor]]] = []
         self._next_value_at = 0
+        self._diverged_at: dict[str, torch.Tensor] = {}
+        self._checkpoint, self._checkpoint_every, self._saved_at = checkpoint, checkpoint_every, time.monotonic()
+        self._kept: State | None = None
+        saved = checkpoint.load() if checkpoint else None
+        self._stages: dict[str, State] = {}
+        if saved is not None:
+            self._stages = _map_tensors(saved["stages"], lambda tensor: tensor.to(env.device))
+            self._rows = [(phase, step, row) for phase, step, row in saved["rows"]]
+            self._next_value_at = saved["next_value_at"]
 
-    def start(self, phase: str, steps: int) -> None:
+    def resume(self, phase: str) -> State | None:
+        """The state in which a stage was last kept, here or by the run that this one goes on from."""
+        stage = self._stages.get(phase)
+        return stage and _map_tensors(stage, torch.Tensor.clone)
+
+    def start(self, phase: str, steps: int, done: int) -> None:
         """A stage begins: its first record gets a true value."""
-        self._next_value_at = 0
-        self._monitor.start(phase, steps)
+        if done == 0:
+            self._next_value_at = 0
+        self._monitor.start(phase, steps, done)
 
     def record(
         self, phase: str, step: int, measures: Mapping[str, torch.Tensor], policy: PolicyModel | None = None
@@ -148,9 +197,36 @@ class Recorder(Monitor):
         self._rows.append((phase, step, row))
         self._monitor.record(phase, step, measures, policy)
 
-    def finish(self, phase: str, step: int) -> None:
+    def keep(self, phase: str, state: State) -> None:
+        """Keep a copy of a stage's state, and save it where that is due."""
+        if self._checkpoint is None:
+            return
+        self._stages[phase] = _map_tensors(state, torch.Tensor.clone)
+        self._kept = {"stages": dict(self._stages), "rows": len(self._rows), "next_value_at": self._next_value_at}
+        if time.monotonic() - self._saved_at >= self._checkpoint_every:
+            self.save()
+
+    def save(self) -> None:
+        """Save the last kept states, with the curves up to there."""
+        if self._checkpoint is None or self._kept is None:
+            return
+        state = self._kept | {"rows": self._rows[: self._kept["rows"]]}
+        self._checkpoint.save(_map_tensors(state, torch.Tensor.cpu))
+        self._saved_at = time.monotonic()
+
+    def finish(self, phase: str, step: int, diverged_at: torch.Tensor) -> None:
         """The stage is over."""
-        self._monitor.finish(phase, step)
+        self._diverged_at[phase] = diverged_at
+        self._monitor.finish(phase, step, diverged_at)
+
+    def diverged(self) -> dict[str, list[Any]]:
+        """The columns `DIVERGED`: whether each seed's training diverged, in which phase first, after which step."""
+        found: list[tuple[str, int] | None] = [None] * len(self._env.seeds)
+        for phase, diverged_at in self._diverged_at.items():
+            for i, step in enumerate(diverged_at.tolist()):
+                found[i] = found[i] or ((phase, step) if step else None)
+        columns = [[at is not None, *(at or ("", ""))] for at in found]
+        return dict(zip(DIVERGED, map(list, zip(*columns, strict=True)), strict=True))
 
     def history(self) -> pd.DataFrame:
         """Tidy curves: phase, step, seed and a column for each measure, empty where it was not taken."""
@@ -163,3 +239,14 @@ class Recorder(Monitor):
         ]
         empty = pd.DataFrame(columns=["phase", "step", "seed"])
         return pd.concat([pd.DataFrame(table) for table in tables] or [empty], ignore_index=True)
+
+
+def _map_tensors(state: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """A state of the same form with every tensor changed."""
+    if isinstance(state, torch.Tensor):
+        return change(state)
+    if isinstance(state, dict):
+        return {key: _map_tensors(value, change) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return [_map_tensors(value, change) for value in state]
+    return state

@@ -10,6 +10,12 @@ import pandas as pd
 from alignsim.analysis import Study, load_study, summary
 from alignsim.results import write_whole
 
+#: A study of more settings is summarised, but not drawn.
+MOST_SETTINGS = 60
+
+#: How much of a summary is shown.
+ROWS_ON_SCREEN = 200
+
 
 def report(folder: Path) -> bool:
     """Draw and summarise every finished condition below a study's folder.
@@ -25,8 +31,14 @@ def report(folder: Path) -> bool:
         return False
     table = summary(study)
     write_whole({folder / "summary.csv": lambda path: table.to_csv(path, index=False)})
-    print(summary_text(table))
-    print("\n".join(f"  {path}" for path in [folder / "summary.csv", *_draw(study, folder)]))
+    print(summary_text(table.head(ROWS_ON_SCREEN)))
+    if len(table) > ROWS_ON_SCREEN:
+        print(f"... and {len(table) - ROWS_ON_SCREEN} rows more in summary.csv")
+    settings = study.rows.setting.nunique()
+    if settings > MOST_SETTINGS:
+        print(f"warning: {settings} settings are too many for a figure (at most {MOST_SETTINGS})", file=sys.stderr)
+    figures = _draw(study, folder) if settings <= MOST_SETTINGS else []
+    print("\n".join(f"  {path}" for path in [folder / "summary.csv", *figures]))
     return True
 
 

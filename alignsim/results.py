@@ -1,50 +1,131 @@
-"""What a run leaves: one folder for each condition, every file written to the side and renamed when complete."""
+"""What a condition leaves: one folder, every file in it whole, one row of `results.csv` for each finished seed.
+
+The files and how they are kept whole are here; what is trained and when is in `alignsim.jobs`.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import hashlib
+import inspect
+import io
 import json
 import os
 import platform
+import shutil
+import socket
+import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from alignsim.config.problems import ConfigurationError, Problem
+from alignsim.evaluation.measures import MEASURES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RESULTS, HISTORY, STATUS, CONFIG, WEIGHTS = (
+    from alignsim.methods.base import State
+
+#: Raised by one whenever the files of a run, or what a condition means, change: older results are then never mixed
+#: with newer ones.
+RESULTS_VERSION = 2
+
+RESULTS, HISTORY, STATUS, CONFIG, WEIGHTS, LOG = (
     "results.csv",
     "history.csv",
     "status.json",
     "config.yaml",
     "weights.pt",
+    "log.txt",
 )
+
+#: The column of `results.csv` that says which code trained a row, see `code_stamp`.
+CODE = "code"
+
+#: Where finished chunks of seeds and the checkpoint of the next one wait until all seeds of a run are finished.
+UNFINISHED, CHECKPOINT = "unfinished", "checkpoint.pt"
+
+
+class DamagedError(Exception):
+    """A file that is not what was written: cut short, overwritten or of another kind; the text says how."""
+
+
+class Table(NamedTuple):
+    """The rows of a `results.csv`, as text.
+
+    Attributes:
+        columns: the names of the columns.
+        rows: the cells of each seed, in the order of the columns.
+    """
+
+    columns: list[str]
+    rows: dict[int, list[str]]
+
+    def column(self, name: str) -> dict[int, str]:
+        """The cell of each seed in one column."""
+        place = self.columns.index(name)
+        return {seed: cells[place] for seed, cells in self.rows.items()}
+
+
+def read_results(path: Path) -> Table:
+    """Read the rows of finished seeds.
+
+    Raises:
+        DamagedError: they are not whole.
+        OSError: the file cannot be read.
+    """
+    return parse_results(path.read_bytes())
+
+
+def parse_results(content: bytes) -> Table:
+    """The rows in the bytes of a `results.csv`.
+
+    Raises:
+        DamagedError: the bytes are not what was written.
+    """
+    try:
+        text = content.decode("utf-8")
+        if not text.endswith("\n"):
+            raise DamagedError("the last line is cut short")
+        columns, *lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        missing = [name for name in ("method", "env", "seed", *MEASURES) if name not in columns]
+        if missing:
+            raise DamagedError(f"the column {missing[0]} is missing")
+        if any(len(line) != len(columns) for line in lines):
+            raise DamagedError(f"a line has not {len(columns)} columns")
+        rows = {int(line[columns.index("seed")]): line for line in lines}
+        for place in map(columns.index, MEASURES):
+            for line in lines:
+                float(line[place] or "nan")
+    except (ValueError, csv.Error) as error:
+        raise DamagedError(str(error)) from error
+    if len(rows) != len(lines):
+        raise DamagedError("a seed has two lines")
+    return Table(columns, rows)
 
 
 def write_whole(files: Mapping[Path, Callable[[Path], object]]) -> None:
     """Fill every file beside its place, then put all in place: readers see each file whole or not at all.
 
     Args:
-        files: for each path the function that fills the file it is given. An error in any of them leaves all the
-            files in place as they were.
+        files: for each path, all in one folder, the function that fills the file it is given. An error in any of them
+            leaves all the files in place as they were. They are put in place in their order.
     """
-    aside = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in files}
-    try:
+    with _aside(next(iter(files)).parent) as aside:
         for path, write in files.items():
-            write(aside[path])
+            write(aside / path.name)
+            _flush(aside / path.name)
             if path.is_dir():
                 raise IsADirectoryError(f"{path} is a folder")
         for path in files:
-            aside[path].replace(path)
-    finally:
-        for left in aside.values():
-            left.unlink(missing_ok=True)
+            (aside / path.name).replace(path)
+    _flush(path.parent)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -62,44 +143,236 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def span(seeds: Sequence[int]) -> str:
+    """Seeds in words.
+
+    >>> span([0, 1, 2, 7, 9, 10])
+    '0 to 2, 7, 9, 10'
+    """
+    runs: list[list[int]] = []
+    for seed in seeds:
+        if runs and runs[-1][-1] == seed - 1:
+            runs[-1].append(seed)
+        else:
+            runs.append([seed])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
+
+
+def code_stamp(parts: Iterable[object]) -> str:
+    """Which code gives a condition its meaning: the version of alignsim's results, and the files of a user's classes.
+
+    Args:
+        parts: the objects that a condition is made of: its environment, model and method.
+
+    Returns:
+        Such as `2`, or `2 mine.py:1f2e3d4c` where a class is defined in the user's `mine.py`.
+    """
+    files = set()
+    for part in parts:
+        for base in type(part).__mro__:
+            package = base.__module__.partition(".")[0]
+            if package != "alignsim" and package not in sys.stdlib_module_names:
+                with contextlib.suppress(TypeError, OSError):  # no file, as in a notebook
+                    files.add(Path(inspect.getsourcefile(base) or ""))
+    stamps = sorted(f"{path.name}:{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}" for path in files)
+    return " ".join([str(RESULTS_VERSION), *stamps])
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is there of the seeds that a run wants.
+
+    Attributes:
+        state: `finished`; `partial`, some seeds or a checkpoint are kept; `failed` before and nothing is kept;
+            `outdated`, other code trained what is there; `new`.
+        finished: the wanted seeds whose rows are in `results.csv`.
+        remaining: the wanted seeds that are still to be trained.
+        begun: those of them that a checkpoint is of.
+        note: more about it, for people.
+        regret: mean over the finished seeds.
+    """
+
+    state: str
+    finished: list[int]
+    remaining: list[int]
+    begun: list[int] = field(default_factory=list)
+    note: str = ""
+    regret: float = float("nan")
+
+
 class RunFolder:
     """The folder of one condition, `outputs/<study>/<method>-<env>-<hash8>/`.
 
-    `status.json` says running, finished or failed; the other files are written when the run has finished. A run that
-    fails or is stopped leaves the files and the status of an earlier, finished one as they were.
+    `results.csv` holds the seeds that are finished, whatever happens later; `status.json` tells about the last run
+    that had something to train. While it trains, its finished chunks of seeds and a checkpoint wait in `unfinished/`.
+
+    Args:
+        path: the folder.
+        code: the stamp of today's code, see `code_stamp`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._earlier: str | None = None
+    def __init__(self, path: Path, code: str) -> None:
+        self.path, self.code = path, code
         self._status: dict[str, Any] = {}
 
-    def start(self, device: str) -> None:
-        """Mark the run as running."""
+    @property
+    def lock_path(self) -> Path:
+        """The lock that whoever trains the condition holds; outside, so that the folder can be moved or removed."""
+        return self.path.parent / ".locks" / f"{self.path.name}.lock"
+
+    def status(self) -> dict[str, Any]:
+        """What `status.json` says; nothing where it cannot be read."""
+        try:
+            status = json.loads((self.path / STATUS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return status if isinstance(status, dict) else {}
+
+    def state_since(self, moment: float) -> str | None:
+        """The state of the last run, where it has written it after a moment (seconds since the epoch)."""
+        try:
+            if (self.path / STATUS).stat().st_mtime < moment:
+                return None
+        except OSError:
+            return None
+        return self.status().get("state")
+
+    def finished(self) -> Table:
+        """The rows of finished seeds; none where there are none.
+
+        Raises:
+            DamagedError: `results.csv` is not whole.
+        """
+        try:
+            return read_results(self.path / RESULTS)
+        except FileNotFoundError:
+            return Table([], {})
+
+    def chunks(self) -> dict[Path, list[int]]:
+        """The finished chunks of a run that is not, and their seeds."""
+        found = {}
+        for path in sorted((self.path / UNFINISHED).glob("seeds-*")):
+            with contextlib.suppress(DamagedError, OSError):
+                table = read_results(path / RESULTS)
+                if set(table.column(CODE).values()) == {self.code}:
+                    found[path] = sorted(table.rows)
+        return found
+
+    def survey(self, wanted: Sequence[int], force: bool = False) -> Survey:
+        """What is there of the wanted seeds. With `force` nothing is, but for a forced run that was stopped."""
+        status, note = self.status(), ""
+        try:
+            table = self.finished()
+            there = {} if force or not table.rows else self._of_this_code(table)
+        except DamagedError as error:
+            there, note = {}, f"{RESULTS} is damaged ({error}): its seeds are trained again"
+        if there is None:
+            message = (
+                f"{self.path} was trained by other code (results {_stamps(table)}, now {self.code});"
+                " force=true trains it afresh and replaces them, study=NAME keeps both"
+            )
+            return Survey("outdated", [], list(wanted), note=message)
+        finished = [seed for seed in wanted if seed in there]
+        if len(finished) == len(wanted):
+            regrets = [float(there[seed] or "nan") for seed in finished]
+            return Survey("finished", finished, [], regret=sum(regrets) / len(regrets))
+        goes_on = status.get("state") != "finished" and (not force or status.get("force", False))
+        kept = {seed for seeds in self.chunks().values() for seed in seeds} if goes_on else set()
+        remaining = [seed for seed in wanted if seed not in there and seed not in kept]
+        begun = status.get("training", []) if goes_on and (self.path / UNFINISHED / CHECKPOINT).exists() else []
+        begun = begun if set(begun) <= set(remaining) else []
+        failed = status.get("state") == "failed"
+        if failed and not note:
+            note = "failed before: {type}: {message}".format(**status["error"])
+        elif begun and not note:
+            note = f"a checkpoint of seeds {span(begun)} is there"
+        state = "partial" if len(remaining) < len(wanted) or begun else "failed" if failed else "new"
+        return Survey(state, finished, remaining, begun, note)
+
+    def _of_this_code(self, table: Table) -> dict[int, str] | None:
+        """The regret of each seed, or None where other code trained it."""
+        if CODE not in table.columns or set(table.column(CODE).values()) != {self.code}:
+            return None
+        return table.column("regret")
+
+    def start(self, device: str, force: bool, command: str) -> None:
+        """Mark the run as running, and clear away what can be of no more use."""
         self.path.mkdir(parents=True, exist_ok=True)
-        status = self.path / STATUS
-        if status.exists():
-            earlier = status.read_text(encoding="utf-8")
-            self._earlier = earlier if '"state": "finished"' in earlier else None
+        before = self.status()
+        if before.get("state") == "finished" or (force and not before.get("force", False)):
+            shutil.rmtree(self.path / UNFINISHED, ignore_errors=True)
+        for folder in (self.path, self.path / UNFINISHED):
+            for left in folder.glob(".aside-*"):
+                shutil.rmtree(left, ignore_errors=True)
         packages = {name: version(name) for name in ("alignsim", "torch", "numpy")}
         self._status = {
             "state": "running",
             "started": _now(),
             "ended": None,
             "error": None,
-            "versions": {**packages, "python": platform.python_version()},
+            "training": [],
+            "force": force,
+            "command": command,
+            "process": {"id": os.getpid(), "host": socket.gethostname()},
+            "versions": {"results": self.code, **packages, "python": platform.python_version()},
             "device": device,
         }
-        write_whole({status: self._write_status})
+        write_whole({self.path / STATUS: self._write_status})
+        (self.path / UNFINISHED).mkdir(exist_ok=True)
 
-    def finish(
-        self, config: Mapping[str, Any], results: pd.DataFrame, history: pd.DataFrame, weights: Mapping[str, Any]
-    ) -> None:
-        """Write everything and mark the run as finished."""
+    def start_chunk(self, seeds: Sequence[int]) -> CheckpointFile:
+        """Say which seeds are trained now; returns where their training is saved."""
+        self._status["training"] = list(seeds)
+        write_whole({self.path / STATUS: self._write_status})
+        return CheckpointFile(self.path / UNFINISHED / CHECKPOINT, {"code": self.code, "seeds": list(seeds)})
+
+    def keep_chunk(self, results: pd.DataFrame, history: pd.DataFrame, weights: Mapping[str, Any]) -> None:
+        """Keep what a chunk of seeds gave: a folder that appears whole. Its checkpoint is of no more use."""
+        import torch
+
+        seeds = list(results["seed"])
+        kept = {"seeds": seeds, **weights}
+        with _aside(self.path / UNFINISHED) as aside:
+            results.assign(**{CODE: self.code}).to_csv(aside / RESULTS, index=False)
+            history.to_csv(aside / HISTORY, index=False)
+            torch.save(kept, aside / WEIGHTS)
+            for name in (RESULTS, HISTORY, WEIGHTS):
+                _flush(aside / name)
+            place = self.path / UNFINISHED / f"seeds-{seeds[0]}-{seeds[-1]}"
+            shutil.rmtree(place, ignore_errors=True)  # one that was damaged
+            aside.replace(place)
+        _flush(place.parent)
+        (place.parent / CHECKPOINT).unlink(missing_ok=True)
+
+    def finish(self, config: Mapping[str, Any]) -> list[str]:
+        """Put the finished chunks beside the seeds that were there, and mark the run as finished.
+
+        Returns:
+            What could not be kept of earlier seeds because a file is damaged, in words.
+        """
+        import pandas as pd
         import torch
         from omegaconf import OmegaConf
 
-        self._status |= {"state": "finished", "ended": _now()}
+        sources, lost = [*self.chunks()], []
+        with contextlib.suppress(DamagedError):
+            if self._of_this_code(self.finished()) is not None:
+                sources.insert(0, self.path)
+        tables: dict[str, list[pd.DataFrame]] = {RESULTS: [], HISTORY: []}
+        weights: dict[str, Any] = {}
+        for source in sources:
+            for name, found in tables.items():
+                try:
+                    found.append(pd.read_csv(source / name, dtype=str, keep_default_na=False))
+                except (OSError, ValueError) as error:
+                    lost.append(f"{source / name} is damaged, its seeds are left out of it ({error})")
+            try:
+                newer = torch.load(source / WEIGHTS, weights_only=True)
+                weights = stacked(weights, newer)
+            except Exception as error:  # whatever torch raises at a damaged file
+                lost.append(f"{source / WEIGHTS} is damaged, its seeds are left out of it ({type(error).__name__})")
+        results, history = (by_seed(found) for found in tables.values())
+        self._status |= {"state": "finished", "ended": _now(), "training": []}
         write_whole(
             {
                 self.path / WEIGHTS: lambda path: torch.save(weights, path),
@@ -109,52 +382,111 @@ class RunFolder:
                 self.path / STATUS: self._write_status,
             }
         )
+        shutil.rmtree(self.path / UNFINISHED, ignore_errors=True)
+        return lost
 
     def fail(self, error: BaseException) -> None:
-        """Mark the run as failed and keep the error, unless an earlier, finished run stands here."""
-        if self._earlier is not None:
-            earlier = self._earlier
-            write_whole({self.path / STATUS: lambda path: path.write_text(earlier, encoding="utf-8")})
-            return
+        """Mark the run as failed and keep the error; silent where not even that can be written."""
         message = {
             "type": type(error).__name__,
-            "message": str(error) or "interrupted",
-            "traceback": traceback.format_exc(),
+            "message": str(error) or "stopped",
+            "traceback": "".join(traceback.format_exception(error)),
         }
         self._status |= {"state": "failed", "ended": _now(), "error": message}
-        write_whole({self.path / STATUS: self._write_status})
-
-    def would_lose(self, seeds: Sequence[int]) -> list[int]:
-        """The seeds with finished results that a run of these seeds would replace by none."""
-        return sorted(set(self._finished_rows()) - set(seeds))
-
-    def mean_regret(self, seeds: Sequence[int]) -> float:
-        """Mean regret of these seeds in the finished results.
-
-        Raises:
-            ConfigurationError: some of them are not there.
-        """
-        rows = self._finished_rows()
-        missing = [seed for seed in seeds if seed not in rows]
-        if missing:
-            message = (
-                f"{self.path} holds seeds {min(rows)} to {max(rows)}, some of which this run would replace by none;"
-                " train them too, or give this run a study=NAME of its own"
-            )
-            raise ConfigurationError([Problem("seeds", f"{seeds[0]} to {seeds[-1]}", message)])
-        return sum(float(rows[seed]["regret"]) for seed in seeds) / len(seeds)
-
-    def _finished_rows(self) -> dict[int, dict[str, str]]:
-        """The rows of finished results by seed; none where there are no such results or they cannot be read."""
-        try:
-            state = json.loads((self.path / STATUS).read_text(encoding="utf-8"))["state"]
-            with (self.path / RESULTS).open(encoding="utf-8", newline="") as file:
-                return {int(row["seed"]): row for row in csv.DictReader(file)} if state == "finished" else {}
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}
+        with contextlib.suppress(OSError):
+            write_whole({self.path / STATUS: self._write_status})
 
     def _write_status(self, path: Path) -> None:
         path.write_text(json.dumps(self._status, indent=2) + "\n", encoding="utf-8")
+
+
+class CheckpointFile:
+    """The state of a training in progress, in one file.
+
+    Args:
+        path: the file.
+        owner: whose state it is; a file of another owner is not loaded.
+    """
+
+    def __init__(self, path: Path, owner: Mapping[str, Any]) -> None:
+        self._path, self._owner = path, dict(owner)
+
+    def load(self) -> State | None:
+        """The state that was saved last; None where there is none, or it is damaged, or another's."""
+        import torch
+
+        try:
+            saved = torch.load(self._path, weights_only=True)
+            return saved["state"] if saved["owner"] == self._owner else None
+        except Exception:  # whatever torch raises at a damaged file
+            return None
+
+    def save(self, state: State) -> None:
+        """Replace what was saved, whole or not at all."""
+        import torch
+
+        write_whole({self._path: lambda path: torch.save({"owner": self._owner, "state": state}, path)})
+
+
+def by_seed(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables of text in one, in the order of the seeds; where two have a seed, the later one counts."""
+    import pandas as pd
+
+    taken: set[str] = set()
+    kept = []
+    for table in reversed(tables):
+        kept.append(table[~table["seed"].isin(taken)])
+        taken |= set(table["seed"])
+    joined = pd.concat(kept[::-1], ignore_index=True)
+    return joined.sort_values("seed", key=lambda seeds: seeds.astype(int), kind="stable", ignore_index=True)
+
+
+def stacked(older: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights of two sets of seeds in one stack, in the order of the seeds; where both have a seed, the newer.
+
+    Args:
+        older: `seeds` and, for each model, its parameters (S, ...); may be empty.
+        newer: the same of other seeds.
+    """
+    import torch
+
+    if not older:
+        return dict(newer)
+    place = {seed: i for i, seed in enumerate([*older["seeds"], *newer["seeds"]])}  # the newer one where both have it
+    seeds = sorted(place)
+    order = torch.tensor([place[seed] for seed in seeds])
+    models = {
+        model: {name: torch.cat([older[model][name], p])[order] for name, p in parameters.items()}
+        for model, parameters in newer.items()
+        if model != "seeds"
+    }
+    return {"seeds": seeds, **models}
+
+
+@contextlib.contextmanager
+def _aside(folder: Path) -> Iterator[Path]:
+    """A new folder inside a folder, gone again afterwards unless it was moved."""
+    aside = folder / f".aside-{uuid.uuid4().hex}"
+    aside.mkdir()
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _stamps(table: Table) -> str:
+    if CODE not in table.columns:
+        return "1"
+    return ", ".join(sorted(set(table.column(CODE).values())))
 
 
 def _now() -> str:

@@ -49,7 +49,8 @@ def trained(tmp_path_factory):
 
 
 def folders(study):
-    return {path.name.rpartition("-")[0]: path for path in study.iterdir() if path.is_dir()}
+    """The folders of a study's conditions, by method and environment."""
+    return {p.name.rpartition("-")[0]: p for p in study.iterdir() if p.is_dir() and not p.name.startswith(".")}
 
 
 def test_single_runs_and_multiruns_land_in_one_study(trained):
@@ -57,7 +58,7 @@ def test_single_runs_and_multiruns_land_in_one_study(trained):
     assert sorted(found) == ["dpo-gap", "dpo-my_gap", "dpo-no_gap", "rlhf-gap", "rlhf-no_gap"]
     for folder in found.values():
         names = sorted(path.name for path in folder.iterdir())
-        assert names == ["config.yaml", "history.csv", "results.csv", "status.json", "weights.pt"]
+        assert names == ["config.yaml", "history.csv", "log.txt", "results.csv", "status.json", "weights.pt"]
 
 
 def test_a_run_leaves_tidy_results(trained):
@@ -71,6 +72,7 @@ def test_a_run_leaves_tidy_results(trained):
     results = pd.read_csv(folder / "results.csv")
     assert list(results.columns[:3]) == ["method", "env", "seed"]
     assert list(results.columns[3 : 3 + len(MEASURES)]) == list(MEASURES)
+    assert not results.diverged.any()
     assert list(results.seed) == [0, 1]
     assert (results["env.complexity_factor"] == 2).all()
     assert (results["method.rl.steps"] == 10).all()
@@ -88,6 +90,7 @@ def test_a_run_leaves_tidy_results(trained):
     assert np.isclose(fitted.validation_loss.min(), results.validation_loss[1])
     assert history[history.phase == "rl"].normalized_value.notna().any()
     weights = torch.load(folder / "weights.pt", weights_only=True)
+    assert weights.pop("seeds") == [0, 1]
     assert set(weights) == {"policy", "reward_model"}
     assert all(p.shape[0] == 2 for model in weights.values() for p in model.values())
 
@@ -148,11 +151,13 @@ def test_damaged_and_unfinished_results_are_named_and_the_rest_is_drawn(trained,
     (found["dpo-my_gap"] / "status.json").write_text("{")
     status = json.loads((found["rlhf-no_gap"] / "status.json").read_text())
     (found["rlhf-no_gap"] / "status.json").write_text(json.dumps(status | {"state": "running"}))
+    (tmp_path / "outputs" / "default" / "dpo-empty-12345678").mkdir()
     output = run("plot", cwd=tmp_path)
     for folder in ("rlhf-gap", "dpo-gap"):
         assert f"{found[folder].name}/results.csv: cannot be read" in output
-    assert f"{found['dpo-my_gap'].name}/status.json: cannot be read" in output
-    assert f"{found['rlhf-no_gap'].name}: running, left out" in output
+    assert f"{found['dpo-my_gap'].name}/status.json: cannot be read; its 2 finished seeds are drawn" in output
+    assert f"{found['rlhf-no_gap'].name}: the last run is not over; its 2 finished seeds are drawn" in output
+    assert "dpo-empty-12345678: holds no results.csv, left out" in output
     assert "dpo no_gap" in output.replace("  ", " ")
 
 
@@ -179,8 +184,9 @@ def test_plot_without_results_says_what_there_is(trained, tmp_path):
         (["model.reward.reads=lips"], ["model.reward.reads=lips: must be 'content' or 'tokens'"]),
         (["env=gap,no_gap"], ["env=gap,no_gap: several values need -m"]),
         (["env=[gap,no_gap]"], ['env=["gap", "no_gap"]: unknown option; env has gap, no_gap']),
-        (["mehtod=dpo"], ["mehtod=dpo: unknown key; did you mean method? keys: beta, device, env,"]),
-        (["-m", "beta=interval(0,1)"], ["beta=interval(0,1): an interval needs a sweeper"]),
+        (["mehtod=dpo"], ["mehtod=dpo: unknown key; did you mean method? keys: beta, checkpoint_every, device,"]),
+        (["-m", "beta=interval(0.1,1)"], ["beta=interval(0.1,1): an interval needs random.draws=N"]),
+        (["-m", "beta=interval(1,0)", "random.draws=2"], ["beta=interval(1,0): must be an interval from a lower end"]),
         (["+hydra.sweeper.params.beta=0.5"], ["configuration: "]),
         (["env._target_=..x"], ["env._target_=..x: cannot be imported"]),
         (["env._target_=alignsim.envs.base.Environment"], ["must be a dataclass that inherits from"]),
@@ -221,17 +227,16 @@ def test_a_failing_run_says_so_and_keeps_earlier_results(tmp_path):
     arguments = ["method=dpo", *TINY]
     run("train", *arguments, cwd=tmp_path)
     (folder,) = folders(tmp_path / "outputs" / "default").values()
-    finished = (folder / "status.json").read_bytes()
-    (folder / "results.csv").unlink()
-    (folder / "results.csv").mkdir()  # which no file can replace
-    assert "results.csv" in run("train", *arguments, cwd=tmp_path, code=1)
-    assert (folder / "status.json").read_bytes() == finished
-    (folder / "status.json").unlink()
-    run("train", *arguments, cwd=tmp_path, code=1)
+    (folder / "weights.pt").unlink()
+    (folder / "weights.pt").mkdir()  # which no file can replace
+    before = (folder / "results.csv").read_bytes()
+    assert "weights.pt is a folder" in run("train", *arguments, "force=true", cwd=tmp_path, code=1)
+    assert (folder / "results.csv").read_bytes() == before
     status = json.loads((folder / "status.json").read_text())
     assert status["state"] == "failed"
     assert status["error"]["type"] == "IsADirectoryError"
     assert "Traceback" in status["error"]["traceback"]
+    assert "Traceback" in (folder / "log.txt").read_text()
     assert not list(folder.glob(".*")), "nothing half-written is left behind"
 
 
@@ -239,18 +244,6 @@ def test_a_knob_that_one_of_the_methods_lacks_is_refused_before_the_first_job(tm
     output = run("train", "-m", "method=rlhf,dpo", "method.rl.steps=10", *TINY, cwd=tmp_path, code=2)
     assert "method.rl.steps=10: unknown key; keys of method: supervised (with method=dpo)" in output
     assert not (tmp_path / "outputs").exists()
-
-
-def test_a_run_of_fewer_seeds_does_not_replace_more(trained):
-    folder = folders(trained / "outputs" / "default")["dpo-gap"]
-    before = (folder / "results.csv").read_bytes()
-    arguments = [argument for argument in TINY if argument != "seeds.count=2"]
-    output = run("train", "method=dpo", "env=gap", *arguments, "seeds.count=1", cwd=trained)
-    assert "holds these seeds and more: kept as it is" in output
-    output = run("train", "method=dpo", "env=gap", *arguments, "seeds.count=2", "seeds.first=1", cwd=trained, code=2)
-    assert "seeds=1 to 2: " in output
-    assert "holds seeds 0 to 1, some of which this run would replace by none" in output
-    assert (folder / "results.csv").read_bytes() == before
 
 
 def test_user_files_that_are_no_configuration_are_refused(tmp_path):
@@ -287,21 +280,6 @@ def test_a_study_may_have_any_plain_name(tmp_path):
     run("train", "method=dpo", "study=Größe 1, ü", *TINY, cwd=tmp_path)
     run("plot", "study=Größe 1, ü", cwd=tmp_path)
     assert (tmp_path / "outputs" / "Größe 1, ü" / "summary.csv").exists()
-
-
-def test_a_run_returns_its_mean_regret_to_hydras_sweepers(trained):
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    from alignsim.cli import train_condition
-    from alignsim.config.command_line import conf_dir
-    from alignsim.config.load import load
-
-    with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
-        values = OmegaConf.to_container(compose("train", overrides=["method=dpo", *TINY]), resolve=True)
-    folder = folders(trained / "outputs" / "default")["dpo-gap"]
-    regret = train_condition(load(values), "dpo", "gap", trained / "again")
-    assert regret == pytest.approx(pd.read_csv(folder / "results.csv").regret.mean(), rel=1e-5)
 
 
 def test_the_configuration_is_found_when_installed_from_a_wheel(tmp_path):

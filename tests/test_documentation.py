@@ -10,7 +10,7 @@ import pytest
 import alignsim
 import alignsim.envs.simplified
 import alignsim.results
-from alignsim.config.command_line import checked_arguments
+from alignsim.config.command_line import checked_command_line
 from alignsim.config.load import load
 
 ROOT = Path(__file__).parent.parent
@@ -22,7 +22,7 @@ COMMANDS = [re.split(r"\s{2,}", command)[0] for command in COMMANDS]
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if not command.startswith("--help")])
 def test_every_training_command_in_the_texts_is_a_good_one(command):
-    checked_arguments(shlex.split(command), "train", load)
+    checked_command_line(shlex.split(command), "train", load)
 
 
 def test_continuous_integration_runs_the_test_command_of_the_readme():

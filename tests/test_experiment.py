@@ -1,7 +1,7 @@
 import pytest
 
 from alignsim import SimplifiedEnvironment, run_experiment
-from alignsim.evaluation.measures import MEASURES
+from alignsim.evaluation.measures import DIVERGED, MEASURES
 from alignsim.experiment import Condition, run_condition
 from alignsim.methods.dpo import DPO
 from alignsim.methods.policy_gradient import PolicyGradient
@@ -17,7 +17,7 @@ def test_run_experiment_gives_a_tidy_table_of_both_methods_in_both_environments(
     short = Supervised(steps=30)
     methods = {"rlhf": RLHF(short, PolicyGradient(steps=10)), "dpo": DPO(short)}
     table = run_experiment(environment(2.0), environment(1.0), num_iterations=3, methods=methods)
-    assert list(table.columns) == ["method", "env", "seed", *MEASURES]
+    assert list(table.columns) == ["method", "env", "seed", *MEASURES, *DIVERGED]
     assert len(table) == 2 * 2 * 3
     assert not table.duplicated(["method", "env", "seed"]).any()
     assert set(table.seed) == {0, 1, 2}

@@ -7,8 +7,8 @@ against the schemas first; Hydra then runs a command line that is known to be go
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,41 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem
+from alignsim.config.random_search import drawn, interval_of
+
+
+@dataclass(frozen=True)
+class CheckedJob:
+    """A job that is known to be good.
+
+    Attributes:
+        overrides: as Hydra should get them.
+        choices: the chosen option of each group.
+        config: what checking its plain values gave.
+    """
+
+    overrides: list[str]
+    choices: dict[str, str]
+    config: Any
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """A command line that is known to be good.
+
+    Attributes:
+        arguments: as Hydra should get them.
+        runs: False where it asks for help or for the configuration only.
+        multirun: whether it is a sweep.
+        jobs: what it runs; None where a sweeper of Hydra's decides that as it goes.
+        config: what checking the first job gave.
+    """
+
+    arguments: list[str]
+    runs: bool = False
+    multirun: bool = False
+    jobs: list[CheckedJob] | None = None
+    config: Any = None
 
 
 def conf_dir() -> Path:
@@ -48,10 +83,10 @@ def plain_values(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in values.items() if key != "hydra"}
 
 
-def checked_arguments(
+def checked_command_line(
     arguments: list[str], config_name: str, check: Callable[[Mapping[str, Any]], object]
-) -> list[str]:
-    """The command line that Hydra should get, once every job on it is known to be good.
+) -> CommandLine:
+    """The jobs of a command line, once every one of them is known to be good.
 
     Plain overrides become `++key=value`, so that a knob which a user's YAML file leaves at its default can be
     changed as any other; whether a key exists is for the schemas to say.
@@ -59,14 +94,14 @@ def checked_arguments(
     Args:
         arguments: as the user gave them, without the program's name.
         config_name: the primary configuration.
-        check: raises ConfigurationError where plain values are no good.
+        check: turns plain values into a configuration; raises ConfigurationError where they are no good.
 
     Raises:
         ConfigurationError: with every problem of every job.
     """
     options = get_args_parser().parse_args(arguments)
     if options.help or options.hydra_help or options.shell_completion or options.info:
-        return arguments
+        return CommandLine(arguments)
     if options.cfg and options.multirun:
         raise ConfigurationError([Problem("--cfg", NO_VALUE, "shows a single job; leave out -m (--multirun)")])
     search_path = []
@@ -75,42 +110,70 @@ def checked_arguments(
         if not extra.is_dir():
             raise ConfigurationError([Problem("--config-dir", options.config_dir, "must be an existing folder")])
         search_path = [f"hydra.searchpath=['file://{extra}']"]
-    given = list(options.overrides)
     with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
-        command_line = _CommandLine(options.config_name or config_name, search_path, check)
-        good = command_line.check(given, multirun=options.multirun)
-    return [good.get(argument, argument) for argument in arguments]
+        examined = _Examination(options.config_name or config_name, search_path, check, options.multirun)
+        good, jobs = examined.check(list(options.overrides))
+    arguments = [good.get(argument, argument) for argument in arguments]
+    known = jobs if examined.planned else None
+    return CommandLine(arguments, not options.cfg, examined.multirun, known, jobs[0].config)
 
 
-class _CommandLine:
+class _Examination:
     """One command line under examination: its problems are collected, never raised one by one."""
 
-    def __init__(self, config_name: str, search_path: list[str], check: Callable[[Mapping[str, Any]], object]) -> None:
+    def __init__(
+        self, config_name: str, search_path: list[str], check: Callable[[Mapping[str, Any]], object], multirun: bool
+    ) -> None:
         self._config_name, self._search_path, self._check = config_name, search_path, check
+        self.multirun, self.planned = multirun, True
         self._problems: list[Problem] = []
-        self._bases: dict[tuple[str, ...], DictConfig] = {}
+        self._bases: dict[tuple[str, ...], tuple[DictConfig, dict[str, str]]] = {}
 
-    def check(self, given: list[str], multirun: bool) -> dict[str, str]:
-        """For each argument that was given, the one that Hydra should get."""
+    def check(self, given: list[str]) -> tuple[dict[str, str], list[CheckedJob]]:
+        """For each argument that was given, the one that Hydra should get; and the jobs, or two of them."""
+        hydra = self._hydra_settings(given) if self.multirun else None
+        self.planned = hydra is None or hydra.sweeper._target_.endswith(".BasicSweeper")
+        params = (hydra and hydra.sweeper.get("params")) or {}
         good: dict[str, str] = {}
-        for argument in given:
+        for argument in [*(f"{key}={value}" for key, value in params.items()), *given]:
             override = self._parse(argument)
-            if override is not None and self._is_possible(override, multirun):
+            if override is not None and self._is_possible(override):
                 prefix = "++" if self._is_plain(override) else ""
                 good[argument] = f"{prefix}{override.input_line}"
-        jobs = self._jobs([o for o in map(self._parse, good.values()) if o is not None], multirun)
-        told: set[str] = set()
+        overrides = [override for override in map(self._parse, good.values()) if override is not None]
+        jobs = self._jobs(overrides) if self.planned else self._corners(overrides)
+        checked = self._checked(jobs)
+        if self._problems:
+            raise ConfigurationError(self._problems)
+        return good, checked
+
+    def _hydra_settings(self, given: list[str]) -> DictConfig | None:
+        """Hydra's own part of the configuration of a sweep; None where it cannot be composed."""
+        overrides = [o for o in map(self._parse, given) if o is not None and not o.is_sweep_override()]
+        self._problems.clear()  # they will be found again
+        lines = [("++" if self._is_plain(o) else "") + (o.input_line or "") for o in overrides]
+        try:
+            config = compose(self._config_name, overrides=[*self._search_path, *lines], return_hydra_config=True)
+        except Exception:  # the jobs will show why
+            return None
+        settings: DictConfig = config.hydra
+        return settings
+
+    def _checked(self, jobs: list[list[str]]) -> list[CheckedJob]:
+        checked, told = [], set()
         for job in jobs:
-            for problem in self._problems_of(job):
+            found = self._examine(job)
+            if isinstance(found, CheckedJob):
+                checked.append(found)
+                continue
+            for problem in found:
                 # where nobody typed the value for this job in particular, say in which job it is no good
                 groups = " ".join(argument for argument in job if not argument.startswith("++"))
                 where = f" (with {groups})" if len(jobs) > 1 and groups and self._is_shared(problem, jobs) else ""
                 if str(problem) not in told:
                     told.add(str(problem))
                     self._problems.append(replace(problem, message=problem.message + where))
-        if self._problems:
-            raise ConfigurationError(self._problems)
-        return good
+        return checked
 
     def _is_shared(self, problem: Problem, jobs: list[list[str]]) -> bool:
         """Whether every job was given the value that is a problem in this one."""
@@ -141,45 +204,97 @@ class _CommandLine:
         hydras = override.is_hydra_override() or "/" in key
         return override.type == OverrideType.CHANGE and not hydras and not self._options(key)
 
-    def _is_possible(self, override: Override, multirun: bool) -> bool:
+    def _is_possible(self, override: Override) -> bool:
         """Whether an override can be one of this command line; what stands against it is noted."""
         key, found = override.key_or_group, len(self._problems)
-        given = (override.input_line or "").partition("=")[2]
-        if override.is_sweep_override() and not multirun:
+        given = _given(override)
+        if override.is_sweep_override() and not self.multirun:
             self._problems.append(Problem(key, given, "several values need -m (--multirun) on the command line"))
-        elif override.is_sweep_override() and not override.is_discrete_sweep():
-            self._problems.append(Problem(key, given, "an interval needs a sweeper other than hydra/sweeper=basic"))
+        elif (interval := interval_of(override)) is not None:
+            if not interval.is_sound:
+                message = f"must be an interval from a lower end{' above 0' * interval.log} to a higher one"
+                self._problems.append(Problem(key, given, message))
         elif not override.is_delete() and (options := self._options(key)):
             message = f"unknown option; {key} has {', '.join(options)}"
             values = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
             self._problems += [Problem(key, v, message) for v in values if v is not None and v not in options]
         return len(self._problems) == found
 
-    def _jobs(self, overrides: list[Override], multirun: bool) -> list[list[str]]:
-        """The overrides of each job, as Hydra's basic sweeper splits them."""
-        if not multirun:
+    def _jobs(self, overrides: list[Override]) -> list[list[str]]:
+        """The overrides of each job: every combination of choices, for every draw of the intervals."""
+        if not self.multirun:
             return [[override.input_line or "" for override in overrides]]
-        return [job for batch in BasicSweeper.split_arguments(overrides, None) for job in batch]
-
-    def _problems_of(self, job: list[str]) -> list[Problem]:
+        intervals = [override for override in overrides if interval_of(override) is not None]
+        if not intervals:
+            return _product(overrides)
+        fixed = [override for override in overrides if not override.is_sweep_override()]
         try:
-            self._check(plain_values(self._composed(job)))
+            search = plain_values(self._composed([o.input_line or "" for o in fixed])[0])["random"]
+            draws, seed = int(search["draws"] or 0), int(search["seed"])
+        except Exception:  # checking the first draw will show why
+            draws, seed = 1, 0
+        if draws < 1:
+            message = "an interval needs random.draws=N (random search) or hydra/sweeper=optuna"
+            self._problems += [
+                Problem(o.key_or_group, (o.input_line or "").partition("=")[2], message) for o in intervals
+            ]
+        jobs = []
+        for draw in range(draws):
+            lines = [drawn(o, draw, seed) if o in intervals else o.input_line or "" for o in overrides]
+            jobs += _product(OverridesParser.create(config_loader=self._loader).parse_overrides(lines))
+        return jobs
+
+    def _corners(self, overrides: list[Override]) -> list[list[str]]:
+        """Two jobs of a sweep that is not known beforehand: the first and the last value of everything."""
+        corners = []
+        for end in (0, -1):
+            corners.append([_end(override, end) for override in overrides])
+        return corners
+
+    def _examine(self, job: list[str]) -> CheckedJob | list[Problem]:
+        try:
+            config, choices = self._composed(job)
+            return CheckedJob(job, choices, self._check(plain_values(config)))
         except ConfigurationError as error:
             return error.problems
         except Exception as error:  # whatever Hydra, OmegaConf or YAML raise at a file or an override
             return [_problem_of(error)]
-        return []
 
-    def _composed(self, job: list[str]) -> DictConfig:
-        """The configuration of a job, as Hydra composes it, but composed once for all jobs of the same groups."""
+    def _composed(self, job: list[str]) -> tuple[DictConfig, dict[str, str]]:
+        """The configuration of a job and its choices, as Hydra composes it, once for all jobs of the same groups."""
         plain = [argument for argument in job if argument.startswith("++") and not argument.startswith("++hydra.")]
         rest = tuple(argument for argument in job if argument not in plain)
         if rest not in self._bases:
-            self._bases[rest] = compose(self._config_name, overrides=[*self._search_path, *rest])
-        config = copy.deepcopy(self._bases[rest])
+            overrides = [*self._search_path, *rest]
+            base = compose(self._config_name, overrides=overrides, return_hydra_config=True)
+            choices = {str(group): str(option) for group, option in base.hydra.runtime.choices.items()}
+            OmegaConf.set_struct(base, False)
+            del base["hydra"]
+            self._bases[rest] = base, choices
+        config, choices = self._bases[rest]
+        config = copy.deepcopy(config)
         for override in OverridesParser.create().parse_overrides(plain):
             OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
-        return config
+        return config, choices
+
+
+def _product(overrides: Sequence[Override]) -> list[list[str]]:
+    """Every combination of choices, as Hydra's basic sweeper makes them."""
+    return [job for batch in BasicSweeper.split_arguments(list(overrides), None) for job in batch]
+
+
+def _given(override: Override) -> str:
+    """The value of an override as it was typed."""
+    return (override.input_line or "").partition("=")[2]
+
+
+def _end(override: Override, end: int) -> str:
+    """An override with the first or the last value of its sweep."""
+    if (interval := interval_of(override)) is not None:
+        return f"{override.get_key_element()}={(interval.low, interval.high)[end]}"
+    if override.is_sweep_override():
+        return f"{override.get_key_element()}={list(override.sweep_string_iterator())[end]}"
+    return override.input_line or ""
 
 
 def _problem_of(error: Exception) -> Problem:

@@ -10,7 +10,7 @@ import re
 from dataclasses import field
 from typing import Annotated
 
-from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim.lazy import torch
@@ -22,10 +22,17 @@ STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, validate_d
 
 @dataclass(frozen=True, config=STRICT)
 class Seeds:
-    """Which seeds a run trains: `first`, `first + 1`, ..., `count` of them."""
+    """Which seeds a run trains: `first`, `first + 1`, ..., `count` of them.
+
+    Attributes:
+        first: the first seed.
+        count: how many.
+        chunk: how many are trained in one stack; finished chunks are kept whatever happens later.
+    """
 
     first: NonNegativeInt = 0
     count: PositiveInt = 16
+    chunk: PositiveInt = 64
 
     @property
     def all(self) -> range:
@@ -85,16 +92,35 @@ def _existing_device(device: str) -> str:
 
 
 @dataclass(frozen=True, config=STRICT)
+class RandomSearch:
+    """How `interval(low, high)` on the command line of a sweep is drawn.
+
+    Attributes:
+        draws: how many draws, each of all the intervals together.
+        seed: other seeds give other draws.
+    """
+
+    draws: PositiveInt | None = None
+    seed: NonNegativeInt = 0
+
+
+@dataclass(frozen=True, config=STRICT)
 class RunSettings:
     """What `conf/train.yaml` holds beside its groups.
 
     Attributes:
         beta: weight of the KL term in the objective that every method optimises.
-        seeds: which seeds are trained, all in one stack.
+        seeds: which seeds are trained, and how many in one stack.
         evaluation: how policies are measured.
         study: the results of one question share this folder.
         output_dir: where studies are kept.
         device: `auto` takes the GPU where there is one; also `cpu`, `cuda` or `cuda:N`.
+        threads: CPU threads of a job; None takes all cores, shared by the jobs that a launcher runs at once.
+        dry_run: say what would be done to each condition, and do nothing.
+        force: train also what is finished; the old results stay until the new ones are complete.
+        fail_fast: start no other condition of a sweep after one has failed.
+        checkpoint_every: seconds of training that can be lost to a kill.
+        random: how intervals of a sweep are drawn.
     """
 
     beta: PositiveFloat = 0.5
@@ -103,6 +129,12 @@ class RunSettings:
     study: StudyName = "default"
     output_dir: Annotated[str, Field(min_length=1)] = "outputs"
     device: Annotated[str, AfterValidator(_existing_device)] = "auto"
+    threads: PositiveInt | None = None
+    dry_run: bool = False
+    force: bool = False
+    fail_fast: bool = False
+    checkpoint_every: NonNegativeFloat = 10.0
+    random: RandomSearch = field(default_factory=RandomSearch)
 
 
 @dataclass(frozen=True, config=STRICT)

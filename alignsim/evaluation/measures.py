@@ -25,6 +25,13 @@ MEASURES = {
     "best_step": "the step of that smallest loss, whose weights were kept",
 }
 
+#: Columns of `results.csv` beside the measures that say whether they can be relied on.
+DIVERGED = {
+    "diverged": "True where training met a loss or weights that were not finite",
+    "diverged_phase": "the first stage in which it did",
+    "diverged_step": "after how many steps of that stage",
+}
+
 
 def measure(trained: Trained, env: Environment, beta: float, evaluation: Evaluation) -> dict[str, torch.Tensor]:
     """Measure what a method trained: a tensor (S,) for each of `MEASURES`, NaN where one does not apply."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from alignsim.envs.base import Environment, PreferenceData
 from alignsim.lazy import torch
@@ -13,20 +14,33 @@ from alignsim.models.config import ModelConfig
 from alignsim.models.policy import PolicyModel
 from alignsim.models.reward import RewardModel
 
+#: What a stage needs to go on later: nested dictionaries and lists of tensors and numbers.
+State = dict[str, Any]
+
 
 class Monitor:
-    """Hears how training goes. This one stays silent; subclasses show progress and keep curves."""
+    """Hears how training goes, and remembers it. This one stays silent and forgets; subclasses do more.
 
-    def start(self, phase: str, steps: int) -> None:
-        """A stage of at most `steps` steps begins."""
+    Every stage of a method has a `phase`, a name that no other stage of the method has.
+    """
+
+    def resume(self, phase: str) -> State | None:
+        """The state in which a stage was last kept; None where it starts afresh."""
+        return None
+
+    def start(self, phase: str, steps: int, done: int) -> None:
+        """A stage of at most `steps` steps begins; `done` of them were taken before it was resumed."""
 
     def record(
         self, phase: str, step: int, measures: Mapping[str, torch.Tensor], policy: PolicyModel | None = None
     ) -> None:
         """After `step` steps of a stage: measures of each seed, (S,), and the policy where the stage trains one."""
 
-    def finish(self, phase: str, step: int) -> None:
-        """The stage ended after `step` steps."""
+    def keep(self, phase: str, state: State) -> None:
+        """The stage can go on from here: whoever wants to resume it later keeps a copy of its state."""
+
+    def finish(self, phase: str, step: int, diverged_at: torch.Tensor) -> None:
+        """The stage ended after `step` steps; `diverged_at` as in `Optimiser`."""
 
 
 @dataclass(frozen=True)

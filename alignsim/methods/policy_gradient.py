@@ -18,7 +18,7 @@ from alignsim.models.policy import PolicyModel
 #: Reward of responses: (S, B, D), (S, B, K, T) -> (S, B, K).
 Reward = Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]
 
-#: Steps whose random numbers are drawn together, and between two reports to the monitor.
+#: Steps whose random numbers are drawn together, and between two reports to the monitor; a stage resumes at a block.
 STEPS_IN_BLOCK = 50
 
 
@@ -59,10 +59,14 @@ def optimise_policy(
         monitor: hears the mean reward, KL and objective of the samples since the last report.
     """
     env, shape = policy.env, (settings.prompts, settings.samples, policy.env.output_dim)
-    optimiser = Optimiser(policy.parameters, settings)
-    monitor.start(phase, settings.steps)
-    monitor.record(phase, 0, {}, policy)
-    for start in range(0, settings.steps, STEPS_IN_BLOCK):
+    optimiser, done = Optimiser(policy.parameters, settings), 0
+    if (saved := monitor.resume(phase)) is not None:
+        optimiser.restore(saved["optimiser"])
+        done = saved["step"]
+    monitor.start(phase, settings.steps, done)
+    if done == 0:
+        monitor.record(phase, 0, {}, policy)
+    for start in range(done, settings.steps, STEPS_IN_BLOCK):
         n_steps = min(STEPS_IN_BLOCK, settings.steps - start)
         prompts = env.prompts("rl", n_steps * settings.prompts, block=start // STEPS_IN_BLOCK)
         uniforms = env.streams.uniform("rl.samples", (n_steps, *shape), block=start // STEPS_IN_BLOCK)
@@ -76,9 +80,11 @@ def optimise_policy(
             sums += torch.stack([rewards.mean((1, 2)), log_ratio.detach().mean((1, 2))])
         mean_reward, kl = sums / n_steps
         measures = {"learned_reward": mean_reward, "kl": kl, "objective": mean_reward - beta * kl}
+        optimiser.check_weights(start + n_steps)
         monitor.record(phase, start + n_steps, measures, policy)
+        monitor.keep(phase, {"step": start + n_steps, "optimiser": optimiser.state()})
     optimiser.close()
-    monitor.finish(phase, settings.steps)
+    monitor.finish(phase, settings.steps, optimiser.diverged_at)
 
 
 def policy_gradient_loss(rewards: torch.Tensor, log_ratio: torch.Tensor, beta: float) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 from pydantic import PositiveFloat, PositiveInt
@@ -10,9 +11,10 @@ from pydantic.dataclasses import dataclass
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import PreferenceData, Preferences
 from alignsim.lazy import torch
-from alignsim.methods.base import Monitor
+from alignsim.methods.base import Monitor, State
 from alignsim.methods.optimiser import Optimisation, Optimiser
 from alignsim.models.base import Fit, StackedModel
+from alignsim.models.made import Parameters
 from alignsim.models.policy import PolicyModel
 from alignsim.streams import Streams
 
@@ -59,43 +61,73 @@ def fit_to_preferences(
         phase: the stage's name for the monitor.
         monitor: hears the training loss (mean since the last look) and the validation loss.
     """
-    best = {name: p.detach().clone() for name, p in model.parameters.items()}
-    best_loss = validation_loss(loss, data.validation)
-    best_step = torch.zeros_like(best_loss, dtype=torch.long)
-    looks_in_vain = torch.zeros_like(best_step)
-    running, steps_run = torch.zeros_like(best_loss), 0
     optimiser = Optimiser(model.parameters, settings)
+    best, step = Best(model.parameters, validation_loss(loss, data.validation)), 0
     policy = model if isinstance(model, PolicyModel) else None
-    monitor.start(phase, settings.steps)
-    monitor.record(phase, 0, {"validation_loss": best_loss}, policy)
-    step = 0
-    for step, batch in enumerate(minibatches(data.train, model.env.streams, settings), start=1):
-        losses = loss(batch).mean(1)
-        optimiser.step(step - 1, losses)
-        running, steps_run = running + losses.detach(), steps_run + 1
-        if step % settings.validate_every and step < settings.steps:
-            continue
+    if (saved := monitor.resume(phase)) is not None:
+        optimiser.restore(saved["optimiser"])
+        best.restore(saved["best"])
+        step = saved["step"]
+    monitor.start(phase, settings.steps, step)
+    if step == 0:
+        monitor.record(phase, 0, {"validation_loss": best.loss}, policy)
+    batches = minibatches(data.train, model.env.streams, settings, first_step=step)
+    while step < settings.steps and best.may_improve(settings.patience):
+        running, n_steps = torch.zeros_like(best.loss), min(settings.validate_every, settings.steps - step)
+        for batch in itertools.islice(batches, n_steps):
+            losses = loss(batch).mean(1)
+            optimiser.step(step, losses)
+            running, step = running + losses.detach(), step + 1
+        optimiser.check_weights(step)
         current = validation_loss(loss, data.validation)
-        still_improving = looks_in_vain < settings.patience
-        better = still_improving & (current < best_loss)
-        best_loss = torch.where(better, current, best_loss)
-        best_step = torch.where(better, step, best_step)
-        for name, p in model.parameters.items():
-            best[name] = torch.where(better.view(-1, *[1] * (p.dim() - 1)), p.detach(), best[name])
-        looks_in_vain = torch.where(better, 0, looks_in_vain + still_improving)
-        measures = {
-            "training_loss": running / steps_run,
-            "validation_loss": current,
-            "best_validation_loss": best_loss,
-        }
+        best.look(step, current, model.parameters, settings.patience)
+        measures = {"training_loss": running / n_steps, "validation_loss": current, "best_validation_loss": best.loss}
         monitor.record(phase, step, measures, policy)
-        running, steps_run = torch.zeros_like(best_loss), 0
-        if bool((looks_in_vain >= settings.patience).all()):
-            break
+        monitor.keep(phase, {"step": step, "optimiser": optimiser.state(), "best": best.state()})
     optimiser.close()
-    model.parameters = best
-    model.fit = Fit(best_step, best_loss)
-    monitor.finish(phase, step)
+    model.parameters = best.parameters
+    model.fit = Fit(best.step, best.loss)
+    monitor.finish(phase, step, optimiser.diverged_at)
+
+
+class Best:
+    """For each seed the weights of its smallest validation loss so far, step 0 included.
+
+    Attributes:
+        parameters: the weights.
+        loss: the validation loss, (S,).
+        step: the step it was seen at, (S,).
+        looks_in_vain: how many looks since then brought no smaller one, at most `patience`, (S,).
+    """
+
+    def __init__(self, parameters: Parameters, loss: torch.Tensor) -> None:
+        self.parameters = {name: p.detach().clone() for name, p in parameters.items()}
+        self.loss = loss
+        self.step = torch.zeros_like(loss, dtype=torch.long)
+        self.looks_in_vain = torch.zeros_like(self.step)
+
+    def look(self, step: int, loss: torch.Tensor, parameters: Parameters, patience: int) -> None:
+        """Take over the weights of the seeds that have improved and have not stopped before."""
+        still_improving = self.looks_in_vain < patience
+        better = still_improving & (loss < self.loss)
+        self.loss = torch.where(better, loss, self.loss)
+        self.step = torch.where(better, step, self.step)
+        for name, p in parameters.items():
+            chosen = better.view(-1, *[1] * (p.dim() - 1))
+            self.parameters[name] = torch.where(chosen, p.detach(), self.parameters[name])
+        self.looks_in_vain = torch.where(better, 0, self.looks_in_vain + still_improving)
+
+    def may_improve(self, patience: int) -> bool:
+        """Whether any seed has not stopped improving."""
+        return bool((self.looks_in_vain < patience).any())
+
+    def state(self) -> State:
+        """All that the next look depends on, tensors by reference."""
+        return dict(vars(self))
+
+    def restore(self, state: State) -> None:
+        """Go on from a state."""
+        vars(self).update(state)
 
 
 def validation_loss(loss: PairLoss, pairs: Preferences) -> torch.Tensor:
@@ -104,14 +136,20 @@ def validation_loss(loss: PairLoss, pairs: Preferences) -> torch.Tensor:
         return loss(pairs).mean(1)
 
 
-def minibatches(pairs: Preferences, streams: Streams, settings: Supervised) -> Iterator[Preferences]:
-    """`settings.steps` batches; each epoch is shuffled anew for each seed and drops its incomplete last batch."""
+def minibatches(
+    pairs: Preferences, streams: Streams, settings: Supervised, first_step: int = 0
+) -> Iterator[Preferences]:
+    """The batches of steps `first_step` to `settings.steps`.
+
+    Each epoch is shuffled anew for each seed and drops its incomplete last batch.
+    """
     size = min(settings.batch_size, len(pairs))
     batches_in_epoch = len(pairs) // size
     seeds = torch.arange(pairs.prompts.shape[0], device=pairs.prompts.device)[:, None]
-    for step in range(settings.steps):
+    shuffled_epoch = -1
+    for step in range(first_step, settings.steps):
         epoch, batch = divmod(step, batches_in_epoch)
-        if batch == 0:
-            order = streams.permutation("minibatches", len(pairs), epoch)
+        if epoch != shuffled_epoch:
+            order, shuffled_epoch = streams.permutation("minibatches", len(pairs), epoch), epoch
             shuffled = Preferences(pairs.prompts[seeds, order], pairs.responses[seeds, order])
         yield shuffled[batch * size : (batch + 1) * size]

@@ -61,6 +61,7 @@ def draw_comparison(study: Study) -> Figure:
     error = study.rows.value_standard_error.div(study.rows.optimal_value.abs()).max()
     if error > 0:
         notes.append(f"Values are sampled, not enumerated: standard error of each dot at most {error:.2g}.")
+    notes += [study.left_out] if study.left_out else []
     explain(figure, titles or ["Value by condition"], [look.handle(v) for v, look in styles.items()], notes)
     return figure
 

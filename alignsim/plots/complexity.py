@@ -58,8 +58,9 @@ def draw_complexity(study: Study) -> Figure:
     lowest.set_xticks(sorted(study.rows[KNOB].unique()))
     legend = {str(handle.get_label()): handle for handle in handles}
     below = "; of the paired difference below" if study.comparisons else ""
-    notes = f"Marks: mean over {seed_counts(study.rows)}. Bands: 95 % t interval{below}."
-    explain(figure, _titles(study), list(legend.values()), [notes])
+    notes = [f"Marks: mean over {seed_counts(study.rows)}. Bands: 95 % t interval{below}."]
+    notes += [study.left_out] if study.left_out else []
+    explain(figure, _titles(study), list(legend.values()), notes)
     return figure
 
 

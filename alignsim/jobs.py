@@ -1,0 +1,274 @@
+"""One condition of a command: what is there of it, what is still to be done, and doing it.
+
+A job never raises because of its own failure: it reports it, so that a sweep goes on. Only being stopped goes through.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from alignsim.config.load import GROUPS, TrainConfig
+from alignsim.evaluation.measures import DIVERGED, MEASURES
+from alignsim.results import LOG, RunFolder, Survey, Table, code_stamp, flatten, span
+
+if TYPE_CHECKING:
+    import logging
+
+    import pandas as pd
+
+    from alignsim.experiment import Condition
+
+#: Measures in the table at the end of a run; the others are in `results.csv`.
+SHOWN = ("normalized_value", "regret", "statistical_regret", "computational_regret", "kl", "pair_accuracy")
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a job went.
+
+    Attributes:
+        name: the name of its folder.
+        title: method, environment and what the command line changed.
+        state: `finished`; `skipped`, it had finished before; `failed`; `busy`, another process is at it; `not run`.
+        note: what or why, on one line.
+        seconds: how long it took.
+        regret: mean regret over the wanted seeds, NaN where there is none.
+    """
+
+    name: str
+    title: str
+    state: str
+    note: str = ""
+    seconds: float = 0.0
+    regret: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A condition on some seeds.
+
+    Attributes:
+        config: its checked configuration.
+        method: the method's name in tables and figures.
+        env: the environment's name there.
+        changes: the overrides that tell it from other jobs, for people.
+        root: the folder that `output_dir` is relative to.
+    """
+
+    config: TrainConfig
+    method: str
+    env: str
+    changes: tuple[str, ...] = ()
+    root: Path = Path()
+
+    @cached_property
+    def folder(self) -> RunFolder:
+        """Where its results are kept; long names of methods and environments are cut to what file systems take."""
+        run, parts = self.config.run, [getattr(self.config, group) for group in GROUPS]
+        name = f"{self.method[:80]}-{self.env[:80]}-{self.config.hash}"
+        return RunFolder(self.root / run.output_dir / run.study / name, code_stamp(parts))
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return self.folder.path.name
+
+    @property
+    def seeds(self) -> range:
+        """The wanted seeds."""
+        return self.config.run.seeds.all
+
+    @property
+    def title(self) -> str:
+        """Method, environment and what the command line changed."""
+        return "   ".join([f"{self.method} · {self.env}", *self.changes])
+
+    def survey(self) -> Survey:
+        """What is there of the wanted seeds."""
+        return self.folder.survey(self.seeds, self.config.run.force)
+
+    def prospect(self) -> tuple[str, str]:
+        """What running the job would do: a state as of `Survey`, or `busy`, and more in words."""
+        survey = self.survey()
+        if survey.state != "finished" and self._is_locked():
+            return "busy", f"{self._owner()} is training it"
+        return survey.state, self._in_words(survey)
+
+    def _in_words(self, survey: Survey) -> str:
+        if survey.state == "finished":
+            return f"seeds {span(survey.finished)}"
+        if survey.state == "outdated":
+            return survey.note
+        there = len(self.seeds) - len(survey.remaining)
+        parts = [f"{there} of {len(self.seeds)} seeds are there"] if there else []
+        parts.append(f"to train: seeds {span(survey.remaining)}" if survey.remaining else "to be put together")
+        return "; ".join([*parts, survey.note] if survey.note else parts)
+
+    def run(self, *, show: bool = True, wait: bool = True, threads: int | None = None, command: str = "") -> Report:
+        """Train what is still to be trained.
+
+        Args:
+            show: print how it goes; it is in the log of the run in any case.
+            wait: until another process that trains this condition is done; else report `busy`.
+            threads: CPU threads to use, None for as many as torch likes.
+            command: what the user typed, for the record.
+        """
+        began = time.perf_counter()
+        try:
+            report = self._run(show, wait, threads, command)
+        except Exception as error:
+            note = f"{type(error).__name__}: {error}".replace("\n", " ")
+            report = self._report("failed", note)
+        return dataclasses.replace(report, seconds=time.perf_counter() - began)
+
+    def _report(self, state: str, note: str = "", regret: float = float("nan")) -> Report:
+        return Report(self.name, self.title, state, note, regret=regret)
+
+    def _run(self, show: bool, wait: bool, threads: int | None, command: str) -> Report:
+        survey = self.survey()
+        if survey.state == "finished":
+            return self._report("skipped", "had finished before", regret=survey.regret)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self._lock(wait=False))
+            except Timeout:
+                note = f"{self._owner()} is training it"
+                if not wait:
+                    return self._report("busy", note)
+                print(f"  {note}: waiting for it", flush=True)
+                stack.enter_context(self._lock(wait=True))
+            survey = self.survey()  # another process may have finished it meanwhile
+            if survey.state == "finished":
+                return self._report("skipped", "another process has finished it", regret=survey.regret)
+            if survey.state == "outdated":
+                return self._report("failed", survey.note)
+            if threads is not None:
+                import torch
+
+                torch.set_num_threads(threads)
+            return self._train(survey, show, command)
+
+    def _train(self, survey: Survey, show: bool, command: str) -> Report:
+        """Train what remains, the lock being held; what happens is in the log."""
+        from alignsim.progress import run_log
+
+        began = time.perf_counter()
+        self.folder.start(device_of(self.config), self.config.run.force, command)
+        with run_log(self.folder.path / LOG, show) as log:
+            if survey.state != "new":
+                log.info(self._in_words(survey))
+            try:
+                self._train_chunks(survey, show, log)
+                # what is kept says how to get it again, not how it was asked for
+                values = {k: v for k, v in self.config.to_plain().items() if k not in ("dry_run", "force")}
+                lost = self.folder.finish(values)
+            except BaseException as error:
+                self.folder.fail(error)
+                log.error("failed" if isinstance(error, Exception) else "stopped", exc_info=error)
+                log.info(f"kept: {self._in_words(self.survey())}")
+                raise
+            for line in lost:
+                log.info(f"warning: {line}")
+            table = self.folder.finished()
+            log.info("\n  ".join(results_table(table, self.seeds)))
+            log.info(f"{self.folder.path}   {time.perf_counter() - began:.1f} s")
+        return self._report("finished", regret=self.folder.survey(self.seeds).regret)
+
+    def _train_chunks(self, survey: Survey, show: bool, log: logging.Logger) -> None:
+        from alignsim.experiment import run_condition
+        from alignsim.progress import StageProgress
+
+        every = self.config.run.checkpoint_every
+        chunks = chunks_of(survey.remaining, self.config.run.seeds.chunk, survey.begun)
+        for seeds in chunks:
+            if len(chunks) > 1:
+                log.info(f"seeds {span(seeds)}")
+            checkpoint = self.folder.start_chunk(seeds)
+            outcome = run_condition(condition_of(self.config, seeds), StageProgress(log.info, show), checkpoint, every)
+            self.folder.keep_chunk(self._labelled(outcome.results), outcome.history, outcome.weights())
+
+    def _labelled(self, results: pd.DataFrame) -> pd.DataFrame:
+        """Rows that say of themselves which condition they are of."""
+        labels = {"method": self.method, "env": self.env}
+        ordered = results.assign(**labels)[[*labels, "seed", *MEASURES, *DIVERGED]]
+        return ordered.assign(**flatten(self.config.identity))
+
+    def _is_locked(self) -> bool:
+        if not self.folder.lock_path.exists():
+            return False
+        try:
+            with self._lock(wait=False):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False
+
+    def _lock(self, wait: bool) -> FileLock:
+        """The right to train this condition; the system takes it back from a process that dies."""
+        self.folder.lock_path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder.lock_path, timeout=-1 if wait else 0)
+
+    def _owner(self) -> str:
+        process = self.folder.status().get("process")
+        return "process {id} on {host}".format(**process) if process else "another process"
+
+
+def chunks_of(seeds: Sequence[int], size: int, begun: Sequence[int] = ()) -> list[list[int]]:
+    """Seeds in chunks of at most `size`, first those whose training has begun, together as they were.
+
+    >>> chunks_of([3, 4, 5, 6, 7], 2, begun=[5, 6])
+    [[5, 6], [3, 4], [7]]
+    """
+    rest = [seed for seed in seeds if seed not in set(begun)]
+    first = [list(begun)] if begun else []
+    return first + [rest[i : i + size] for i in range(0, len(rest), size)]
+
+
+def device_of(config: TrainConfig) -> str:
+    """The device to train on."""
+    import torch
+
+    if config.run.device != "auto":
+        return config.run.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def condition_of(config: TrainConfig, seeds: Sequence[int]) -> Condition:
+    """The condition that a configuration describes, on some seeds."""
+    from alignsim.experiment import Condition
+
+    env = dataclasses.replace(config.env, seeds=tuple(seeds), device=device_of(config))
+    return Condition(config.method, env, config.model, config.run.beta, config.run.evaluation)
+
+
+def results_table(table: Table, seeds: Sequence[int]) -> list[str]:
+    """The main measures of some seeds of a condition, line by line: mean and 95 % interval."""
+    import pandas as pd
+
+    from alignsim.analysis import mean_interval
+
+    rows = pd.DataFrame([table.rows[seed] for seed in seeds], columns=table.columns)
+    kept = rows[rows["diverged"] != "True"]
+    count = f"{len(kept)} seeds" if len(kept) != 1 else "1 seed"
+    lines = [f"{'':<22}{'mean':>8}   95 % interval ({count})"]
+    for name in SHOWN:
+        values = pd.to_numeric(kept[name]).dropna()
+        if len(values):
+            mean, low, high, n = mean_interval(values)
+            interval = f"[{low:.3f}, {high:.3f}]" if n > 1 else "one seed, no interval"
+            lines.append(f"{name:<22}{mean:>8.3f}   {interval}")
+    left_out = rows[rows["diverged"] == "True"]
+    if len(left_out):
+        told = (f"{row.seed} ({row.diverged_phase}, step {row.diverged_step})" for row in left_out.itertuples())
+        lines.append(f"diverged and left out of these means: seed {', '.join(told)}")
+    return lines

@@ -1,0 +1,338 @@
+"""The conditions of one command: what is finished is not launched, failures stop nothing, a table tells at the end.
+
+Hydra's launchers run the jobs, one after another here or many at once elsewhere; what each did comes back as a
+`Report`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from alignsim.jobs import Job, Report
+
+#: Seconds between two looks at the folders of jobs that run in other processes.
+FOLLOW_EVERY = 0.5
+
+#: How many skipped conditions the last table names one by one; all are named when they are skipped.
+SKIPPED_IN_TABLE = 20
+
+
+@dataclass
+class Sweep:
+    """The jobs of one command, and how they went.
+
+    A copy in another process (a launcher's) knows how to run a job, but not about the others.
+
+    Attributes:
+        command: what the user typed.
+        multirun: False for a command that is a single job.
+        fail_fast: start no job after one has failed.
+        common: the changes that all jobs share; they are told once.
+        jobs: by their overrides; empty where a sweeper decides them as it goes.
+        remaining: the keys of the jobs that had not finished before.
+        reports: of the jobs that are over.
+        to_run: how many jobs are launched, 0 where that is not known.
+        here: whether this is the process of the command.
+        wait: for another process that trains the same condition; else its job is put off.
+        threads: CPU threads of a job, None for as many as torch likes.
+        stop_file: exists once a job has failed and no other is to be started.
+    """
+
+    command: str
+    multirun: bool = True
+    fail_fast: bool = False
+    common: frozenset[str] = frozenset()
+    jobs: dict[tuple[str, ...], Job] = field(default_factory=dict)
+    remaining: list[tuple[str, ...]] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
+    to_run: int = 0
+    here: bool = True
+    wait: bool = True
+    threads: int | None = None
+    stop_file: Path | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"jobs": {}, "remaining": [], "reports": [], "here": False}
+
+    def plan(self, jobs: dict[tuple[str, ...], Job]) -> None:
+        """The jobs are known: those of a sweep are told apart by what they do not share."""
+        if len(jobs) > 1:
+            self.common = frozenset.intersection(*(frozenset(job.changes) for job in jobs.values()))
+        self.jobs = {key: self.short(job) for key, job in jobs.items()}
+
+    def short(self, job: Job) -> Job:
+        """A job without the changes that it shares with all others."""
+        changes = tuple(change for change in job.changes if change not in self.common)
+        return dataclasses.replace(job, changes=changes)
+
+    def run(self, job: Job) -> Report:
+        """Run one job, in whatever process this is called."""
+        job = self.short(job)
+        if self.fail_fast and (self._count("failed") or (self.stop_file is not None and self.stop_file.exists())):
+            report = Report(job.name, job.title, "not run", "a job before it failed")
+        else:
+            if self.here:
+                print(f"{self._position()}{job.title}", flush=True)
+            threads = job.config.run.threads or self.threads
+            report = job.run(show=self.here, wait=self.wait, threads=threads, command=self.command)
+        if self.here and report.state == "failed":
+            print(f"  failed: {report.note}", file=sys.stderr, flush=True)
+        elif self.here and report.state != "finished":
+            print(f"  {report.state}: {report.note}", flush=True)
+        if report.state == "failed" and self.fail_fast and self.stop_file is not None:
+            with contextlib.suppress(OSError):
+                self.stop_file.touch()
+        if self.here:
+            self.note(report)
+        return report
+
+    def note(self, report: Report) -> None:
+        """Keep the report of a job, in place of an earlier one."""
+        self.reports = [r for r in self.reports if (r.name, r.title) != (report.name, report.title)] + [report]
+
+    def skip_finished(self) -> list[tuple[str, ...]]:
+        """Say which jobs had finished before, one line each; the others remain."""
+        self.remaining = []
+        if self.multirun:
+            folder = next(iter(self.jobs.values())).folder.path.parent
+            told = f", all with {' '.join(sorted(self.common))}" if self.common else ""
+            print(f"{len(self.jobs)} conditions in {folder}{told}")
+        for overrides, job in self.jobs.items():
+            survey = job.survey()
+            if survey.state == "finished":
+                print(f"finished before   {job.title}   {job.folder.path}")
+                self.reports.append(Report(job.name, job.title, "skipped", "had finished before", regret=survey.regret))
+            else:
+                self.remaining.append(overrides)
+        sys.stdout.flush()
+        return self.remaining
+
+    def dry_run(self) -> None:
+        """Say what running each job would do."""
+        prospects = [(job, *job.prospect()) for job in self.jobs.values()]
+        width = max(len(job.title) for job, _, _ in prospects)
+        for job, state, words in prospects:
+            print(f"{state:<9} {job.title:<{width}}   {words}")
+        counts = Counter(state for _, state, _ in prospects)
+        print(f"dry run of {_counted(counts, len(prospects))}; nothing was done")
+
+    def _count(self, state: str) -> int:
+        return sum(report.state == state for report in self.reports)
+
+    def _position(self) -> str:
+        """Where a sweep is, such as `[3 of 8 · 1 finished · 1 failed · about 40 s left]  `."""
+        if not self.multirun:
+            return ""
+        run = [report for report in self.reports if report.state in ("finished", "failed")]
+        number = f"{len(run) + 1} of {self.to_run}" if self.to_run else f"{len(run) + 1}"
+        states = ("finished", "skipped", "failed")
+        parts = [number, *(f"{self._count(state)} {state}" for state in states if self._count(state))]
+        if run and self.to_run:
+            each = sum(report.seconds for report in run) / len(run)
+            parts.append(f"about {duration(each * (self.to_run - len(run)))} left")
+        return f"[{' · '.join(parts)}]  "
+
+    def table(self) -> str:
+        """What finished, what was skipped, what failed and why."""
+        counts = Counter(report.state for report in self.reports)
+        order = ["finished", "skipped", "not run", "failed"]
+        shown = [r for r in self.reports if r.state != "skipped" or counts["skipped"] <= SKIPPED_IN_TABLE]
+        shown.sort(key=lambda report: order.index(report.state))
+        width = max((len(report.title) for report in shown), default=0)
+        lines = [f"{_counted(counts, len(self.reports))}, in {duration(time.monotonic() - self.began)}"]
+        for report in shown:
+            told = report.note or duration(report.seconds)
+            lines.append(f"  {report.state:<9} {report.title:<{width}}   {report.name}   {told}")
+        if len(shown) < len(self.reports):
+            lines.append(f"  skipped   {counts['skipped']} conditions that had finished before")
+        if counts["failed"] or counts["not run"]:
+            lines.append("the same command again trains what failed and leaves what is finished")
+        return "\n".join(lines)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether any job failed."""
+        return self._count("failed") > 0
+
+
+def _counted(counts: Counter[str], total: int) -> str:
+    """Such as `3 conditions: 2 finished, 1 failed`."""
+    parts = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    return f"{total} condition{'s' * (total != 1)}" + (f": {parts}" if parts else "")
+
+
+def duration(seconds: float) -> str:
+    """A time that people can read.
+
+    >>> duration(3725)
+    '1 h 2 min'
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, left = divmod(minutes, 60)
+    return f"{hours} h {left} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+@contextlib.contextmanager
+def taking_part(sweep: Sweep) -> Iterator[None]:
+    """While Hydra runs a command: its launchers run the jobs of a sweep, and only what is to be run.
+
+    Hydra has no hook around the jobs of a sweep; its sweepers, other packages' too, get their launcher here.
+    """
+    make_launcher, make_sweeper = Plugins.instantiate_launcher, Plugins.instantiate_sweeper
+
+    def launcher(plugins: Plugins, **given: Any) -> Launcher:
+        return _Launcher(make_launcher(plugins, **given), given["config"], sweep)
+
+    def sweeper(plugins: Plugins, **given: Any) -> Sweeper:
+        if not sweep.jobs:
+            return make_sweeper(plugins, **given)
+        planned = _PlannedSweeper(sweep)
+        planned.setup(**given)
+        return planned
+
+    with _replaced(Plugins, "instantiate_launcher", launcher), _replaced(Plugins, "instantiate_sweeper", sweeper):
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(owner: type, name: str, value: object) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+class _PlannedSweeper(Sweeper):
+    """Runs the jobs that are known beforehand, but for the finished ones."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Get a launcher."""
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Launch what remains; what another process is training comes last, when it should be finished."""
+        sweep, launcher = self._sweep, self.launcher
+        assert launcher is not None
+        sweep.to_run, remaining = len(sweep.remaining), sweep.remaining
+        for sweep.wait in (False, True):
+            if remaining:
+                launcher.launch(remaining, initial_job_idx=0)
+            busy = {report.name for report in sweep.reports if report.state == "busy"}
+            remaining = [key for key, job in sweep.jobs.items() if job.name in busy]
+
+
+class _Launcher(Launcher):
+    """A launcher of Hydra's whose jobs report to a sweep."""
+
+    def __init__(self, inner: Launcher, config: DictConfig, sweep: Sweep) -> None:
+        self._inner, self._settings, self._sweep = inner, config.hydra, sweep
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Nothing: the launcher inside was set up when it was made."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run jobs; what a sweeper gets back of each is its mean regret, or its failure."""
+        sweep, settings = self._sweep, self._settings
+        jobs = [sweep.jobs[key] for key in map(tuple, job_overrides) if key in sweep.jobs]
+        sweep.threads = threads_of_a_job(settings.launcher, len(job_overrides))
+        sweep.to_run = sweep.to_run or int(settings.sweeper.get("n_trials") or 0)
+        if sweep.fail_fast:
+            sweep.stop_file = Path(settings.sweep.dir).absolute() / ".locks" / f"stop-{uuid.uuid4().hex}"
+            sweep.stop_file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            here = str(settings.launcher._target_).endswith(".BasicLauncher")
+            with contextlib.nullcontext() if here else _following(jobs):
+                returns = self._inner.launch(job_overrides, initial_job_idx)
+        finally:
+            if sweep.stop_file is not None:
+                sweep.stop_file.unlink(missing_ok=True)
+        return [self._noted(overrides, given) for overrides, given in zip(job_overrides, returns, strict=True)]
+
+    def _noted(self, overrides: Sequence[str], given: JobReturn) -> JobReturn:
+        report = given._return_value
+        if not isinstance(report, Report):  # the job broke before it was one
+            job = self._sweep.jobs.get(tuple(overrides))
+            title = job.title if job else " ".join(overrides)
+            report = Report(job.name if job else title, title, "failed", f"{type(report).__name__}: {report}")
+        if report not in self._sweep.reports:
+            self._sweep.note(report)
+        failed = report.state in ("failed", "not run")
+        outcome: Any = RuntimeError(report.note) if failed else report.regret
+        status = JobStatus.FAILED if failed else JobStatus.COMPLETED
+        return dataclasses.replace(given, status=status, _return_value=outcome)
+
+
+@contextlib.contextmanager
+def _following(jobs: Sequence[Job]) -> Iterator[None]:
+    """Say which of the jobs in other processes are over, as their folders tell."""
+    over, began, running = threading.Event(), time.time(), list(jobs)
+
+    def look() -> None:
+        for job in list(running):
+            state = job.folder.state_since(began)
+            if state in ("finished", "failed"):
+                running.remove(job)
+                print(f"[{len(jobs) - len(running)} of {len(jobs)}]  {state}   {job.title}", flush=True)
+
+    def follow() -> None:
+        while not over.wait(FOLLOW_EVERY):
+            look()
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+        look()
+    finally:
+        over.set()
+        thread.join()
+
+
+def threads_of_a_job(launcher: DictConfig, jobs: int) -> int | None:
+    """CPU threads for each job of a launcher, so that the jobs at once share the cores; None where there is one.
+
+    Args:
+        launcher: its part of Hydra's configuration.
+        jobs: how many are launched.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    target = str(launcher.get("_target_", ""))
+    if "joblib" in target:
+        asked = int(launcher.n_jobs)
+        at_once = asked if asked > 0 else max(1, cores + 1 + asked)
+        return max(1, cores // min(at_once, jobs))
+    if "submitit" in target:
+        asked = int(launcher.get("cpus_per_task") or 0)
+        return asked or (max(1, cores // jobs) if "Local" in target else None)
+    if "ray" in target:
+        return max(1, int(launcher.ray.remote.get("num_cpus") or 1))
+    return None
