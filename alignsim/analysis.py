@@ -73,14 +73,19 @@ class Study:
     diverged: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @cached_property
+    def all_rows(self) -> pd.DataFrame:
+        """The diverged seeds too."""
+        return pd.concat([self.rows, self.diverged]) if len(self.diverged) else self.rows
+
+    @cached_property
     def varied(self) -> list[str]:
         """The dotted keys whose value differs between conditions."""
-        return varied_keys(self.rows)
+        return varied_keys(self.all_rows)
 
     @cached_property
     def shared(self) -> list[str]:
         """The varied keys that tell settings apart, see `shared_keys`."""
-        return shared_keys(self.rows)
+        return shared_keys(self.all_rows)
 
     @cached_property
     def comparisons(self) -> list[tuple[str, str]]:

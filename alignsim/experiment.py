@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
@@ -73,7 +74,7 @@ class Checkpoint(Protocol):
         """What was saved last; None where there is nothing to go on from."""
 
     def save(self, state: State) -> None:
-        """Replace what was saved, whole or not at all."""
+        """Replace what was saved, whole or not at all; `at` in it says in words how far it goes."""
 
 
 def run_condition(
@@ -98,7 +99,8 @@ def run_condition(
     try:
         trained = condition.method.train(Task(env, env.preferences(), condition.model, beta, recorder))
     except BaseException:
-        recorder.save()
+        with contextlib.suppress(OSError):  # what went wrong first is what is to be told
+            recorder.save()
         raise
     measures = measure(trained, env, beta, evaluation)
     columns = {name: values.cpu().numpy() for name, values in measures.items()}
@@ -202,7 +204,8 @@ class Recorder(Monitor):
         if self._checkpoint is None:
             return
         self._stages[phase] = _map_tensors(state, torch.Tensor.clone)
-        self._kept = {"stages": dict(self._stages), "rows": len(self._rows), "next_value_at": self._next_value_at}
+        at, rows = f"step {state['step']} of {phase}", len(self._rows)
+        self._kept = {"at": at, "stages": dict(self._stages), "rows": rows, "next_value_at": self._next_value_at}
         if time.monotonic() - self._saved_at >= self._checkpoint_every:
             self.save()
 

@@ -173,7 +173,8 @@ class Job:
                 lost = self.folder.finish(values)
             except BaseException as error:
                 self.folder.fail(error)
-                log.error("failed" if isinstance(error, Exception) else "stopped", exc_info=error)
+                if isinstance(error, Exception):
+                    log.error("failed", exc_info=error)
                 log.info(f"kept: {self._in_words(self.survey())}")
                 raise
             for line in lost:

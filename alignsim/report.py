@@ -59,7 +59,10 @@ def summary_text(table: pd.DataFrame) -> str:
     """The summary as a table for the screen: normalized value, mean and 95 % interval."""
     keys = list(table.columns[: list(table.columns).index("seeds") + 1])
     shown = table[keys].rename(columns=lambda key: key.removeprefix("env."))
-    shown["normalized_value"] = table.normalized_value.map("{:.3f}".format)
+    if table.diverged.any():
+        shown["diverged"] = table.diverged
+    shown["normalized_value"] = table.normalized_value.map(lambda value: f"{value:.3f}" if value == value else "-")
     low, high = table.normalized_value_low, table.normalized_value_high
-    shown["95 % interval"] = [f"[{a:.3f}, {b:.3f}]" if a == a else "one seed" for a, b in zip(low, high, strict=True)]
+    few = table.seeds.map({0: "no seed", 1: "one seed"})
+    shown["95 % interval"] = few.where(~(low == low), [f"[{a:.3f}, {b:.3f}]" for a, b in zip(low, high, strict=True)])
     return shown.to_string(index=False, na_rep="-")

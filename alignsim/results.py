@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from alignsim.evaluation.measures import MEASURES
 
@@ -214,6 +214,7 @@ class RunFolder:
     def __init__(self, path: Path, code: str) -> None:
         self.path, self.code = path, code
         self._status: dict[str, Any] = {}
+        self._checkpoint: CheckpointFile | None = None
 
     @property
     def lock_path(self) -> Path:
@@ -281,11 +282,11 @@ class RunFolder:
         remaining = [seed for seed in wanted if seed not in there and seed not in kept]
         begun = status.get("training", []) if goes_on and (self.path / UNFINISHED / CHECKPOINT).exists() else []
         begun = begun if set(begun) <= set(remaining) else []
-        failed = status.get("state") == "failed"
+        failed = status.get("state") == "failed" and not status["error"].get("stopped", False)
         if failed and not note:
             note = "failed before: {type}: {message}".format(**status["error"])
         elif begun and not note:
-            note = f"a checkpoint of seeds {span(begun)} is there"
+            note = f"seeds {span(begun)} go on from {status.get('checkpoint') or 'a checkpoint'}"
         state = "partial" if len(remaining) < len(wanted) or begun else "failed" if failed else "new"
         return Survey(state, finished, remaining, begun, note)
 
@@ -311,6 +312,7 @@ class RunFolder:
             "ended": None,
             "error": None,
             "training": [],
+            "checkpoint": None,
             "force": force,
             "command": command,
             "process": {"id": os.getpid(), "host": socket.gethostname()},
@@ -324,7 +326,9 @@ class RunFolder:
         """Say which seeds are trained now; returns where their training is saved."""
         self._status["training"] = list(seeds)
         write_whole({self.path / STATUS: self._write_status})
-        return CheckpointFile(self.path / UNFINISHED / CHECKPOINT, {"code": self.code, "seeds": list(seeds)})
+        owner = {"code": self.code, "seeds": list(seeds)}
+        self._checkpoint = CheckpointFile(self.path / UNFINISHED / CHECKPOINT, owner)
+        return self._checkpoint
 
     def keep_chunk(self, results: pd.DataFrame, history: pd.DataFrame, weights: Mapping[str, Any]) -> None:
         """Keep what a chunk of seeds gave: a folder that appears whole. Its checkpoint is of no more use."""
@@ -387,12 +391,15 @@ class RunFolder:
 
     def fail(self, error: BaseException) -> None:
         """Mark the run as failed and keep the error; silent where not even that can be written."""
+        stopped = not isinstance(error, Exception)
         message = {
             "type": type(error).__name__,
-            "message": str(error) or "stopped",
+            "message": str(error) or ("stopped" if stopped else ""),
+            "stopped": stopped,
             "traceback": "".join(traceback.format_exception(error)),
         }
-        self._status |= {"state": "failed", "ended": _now(), "error": message}
+        at = self._checkpoint.saved_at if self._checkpoint else None
+        self._status |= {"state": "failed", "ended": _now(), "error": message, "checkpoint": at}
         with contextlib.suppress(OSError):
             write_whole({self.path / STATUS: self._write_status})
 
@@ -406,10 +413,14 @@ class CheckpointFile:
     Args:
         path: the file.
         owner: whose state it is; a file of another owner is not loaded.
+
+    Attributes:
+        saved_at: in words, how far the training had come when it was saved last; None while it was not.
     """
 
     def __init__(self, path: Path, owner: Mapping[str, Any]) -> None:
         self._path, self._owner = path, dict(owner)
+        self.saved_at: str | None = None
 
     def load(self) -> State | None:
         """The state that was saved last; None where there is none, or it is damaged, or another's."""
@@ -417,7 +428,10 @@ class CheckpointFile:
 
         try:
             saved = torch.load(self._path, weights_only=True)
-            return saved["state"] if saved["owner"] == self._owner else None
+            if saved["owner"] != self._owner:
+                return None
+            self.saved_at = saved["state"]["at"]
+            return cast("State", saved["state"])
         except Exception:  # whatever torch raises at a damaged file
             return None
 
@@ -426,6 +440,7 @@ class CheckpointFile:
         import torch
 
         write_whole({self._path: lambda path: torch.save({"owner": self._owner, "state": state}, path)})
+        self.saved_at = state["at"]
 
 
 def by_seed(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -272,6 +272,8 @@ class _Launcher(Launcher):
             here = str(settings.launcher._target_).endswith(".BasicLauncher")
             with contextlib.nullcontext() if here else _following(jobs):
                 returns = self._inner.launch(job_overrides, initial_job_idx)
+        except Exception as error:  # a worker was killed, or the cluster gave up: what became of the jobs?
+            returns = [JobReturn(overrides=overrides, _return_value=error) for overrides in job_overrides]
         finally:
             if sweep.stop_file is not None:
                 sweep.stop_file.unlink(missing_ok=True)
@@ -279,16 +281,25 @@ class _Launcher(Launcher):
 
     def _noted(self, overrides: Sequence[str], given: JobReturn) -> JobReturn:
         report = given._return_value
-        if not isinstance(report, Report):  # the job broke before it was one
-            job = self._sweep.jobs.get(tuple(overrides))
-            title = job.title if job else " ".join(overrides)
-            report = Report(job.name if job else title, title, "failed", f"{type(report).__name__}: {report}")
+        if not isinstance(report, Report):  # the job broke before or after it was one
+            report = self._found_out(overrides, report)
         if report not in self._sweep.reports:
             self._sweep.note(report)
         failed = report.state in ("failed", "not run")
         outcome: Any = RuntimeError(report.note) if failed else report.regret
         status = JobStatus.FAILED if failed else JobStatus.COMPLETED
         return dataclasses.replace(given, status=status, _return_value=outcome)
+
+    def _found_out(self, overrides: Sequence[str], error: object) -> Report:
+        """What became of a job that did not report: its folder may tell."""
+        job = self._sweep.jobs.get(tuple(overrides))
+        note = f"{type(error).__name__}: {error}".replace("\n", " ")[:300]
+        if job is None:
+            return Report("?", " ".join(overrides), "failed", note)
+        survey = job.survey()
+        if survey.state == "finished":
+            return Report(job.name, job.title, "finished", regret=survey.regret)
+        return Report(job.name, job.title, "failed", survey.note or note)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "alignsim"
-ORDER = "lazy streams config envs models methods evaluation results experiment progress analysis jobs sweep plots report cli"
+ORDER = """
+    lazy streams config envs models methods evaluation results experiment progress analysis jobs sweep plots report cli
+"""
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem
 from alignsim.config.random_search import drawn, interval_of
+
+#: Options of Hydra's groups that need a package of an extra of ours: (package, extra).
+EXTRAS = {
+    "hydra/launcher=processes": ("hydra_joblib_launcher", "processes"),
+    "hydra/launcher=slurm": ("hydra_submitit_launcher", "slurm"),
+    "hydra/launcher=slurm_local": ("hydra_submitit_launcher", "slurm"),
+    "hydra/launcher=ray_cluster": ("hydra_ray_launcher", "ray"),
+    "hydra/sweeper=optuna_search": ("hydra_optuna_sweeper", "optuna"),
+}
 
 
 @dataclass(frozen=True)
@@ -214,6 +224,9 @@ class _Examination:
             if not interval.is_sound:
                 message = f"must be an interval from a lower end{' above 0' * interval.log} to a higher one"
                 self._problems.append(Problem(key, given, message))
+        elif f"{key}={given}" in EXTRAS and not _is_installed(EXTRAS[f"{key}={given}"][0]):
+            extra = EXTRAS[f"{key}={given}"][1]
+            self._problems.append(Problem(key, given, f'is not installed; pip install "alignsim[{extra}]"'))
         elif not override.is_delete() and (options := self._options(key)):
             message = f"unknown option; {key} has {', '.join(options)}"
             values = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
@@ -234,7 +247,7 @@ class _Examination:
         except Exception:  # checking the first draw will show why
             draws, seed = 1, 0
         if draws < 1:
-            message = "an interval needs random.draws=N (random search) or hydra/sweeper=optuna"
+            message = "an interval needs random.draws=N (random search) or hydra/sweeper=optuna_search"
             self._problems += [
                 Problem(o.key_or_group, (o.input_line or "").partition("=")[2], message) for o in intervals
             ]
@@ -276,6 +289,10 @@ class _Examination:
         for override in OverridesParser.create().parse_overrides(plain):
             OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
         return config, choices
+
+
+def _is_installed(plugin: str) -> bool:
+    return find_spec("hydra_plugins") is not None and find_spec(f"hydra_plugins.{plugin}") is not None
 
 
 def _product(overrides: Sequence[Override]) -> list[list[str]]:

@@ -37,7 +37,10 @@ class Monitor:
         """After `step` steps of a stage: measures of each seed, (S,), and the policy where the stage trains one."""
 
     def keep(self, phase: str, state: State) -> None:
-        """The stage can go on from here: whoever wants to resume it later keeps a copy of its state."""
+        """The stage can go on from here: whoever wants to resume it later keeps a copy of its state.
+
+        `step` in it says how many steps were taken.
+        """
 
     def finish(self, phase: str, step: int, diverged_at: torch.Tensor) -> None:
         """The stage ended after `step` steps; `diverged_at` as in `Optimiser`."""
