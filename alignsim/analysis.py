@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit  # the t quantile; scipy.stats takes long to import
 
 from alignsim.evaluation.measures import DIVERGED, MEASURES
 from alignsim.results import CODE, RESULTS, RESULTS_VERSION, STATUS, DamagedError, RunFolder, parse_results, span
@@ -49,7 +49,7 @@ def mean_interval(values: Sequence[float] | np.ndarray | pd.Series) -> Interval:
     n, mean = len(sample), float(sample.mean())
     if n < 2:
         return Interval(mean, float("nan"), float("nan"), n)
-    half = float(stats.t.ppf(0.975, n - 1) * sample.std(ddof=1) / np.sqrt(n))
+    half = float(stdtrit(n - 1, 0.975) * sample.std(ddof=1) / np.sqrt(n))
     return Interval(mean, mean - half, mean + half, n)
 
 
@@ -280,7 +280,7 @@ def summary(study: Study) -> pd.DataFrame:
     parts = {"seeds": groups.size() - groups.left_out.sum(), "diverged": groups.left_out.sum()}
     for name in MEASURES:
         mean, std, count = (found[name, part] for part in ("mean", "std", "count"))
-        half = stats.t.ppf(0.975, (count - 1).where(count > 1)) * std / np.sqrt(count)
+        half = stdtrit((count - 1).where(count > 1), 0.975) * std / np.sqrt(count)
         parts |= {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
     return pd.DataFrame(parts).reset_index()
 

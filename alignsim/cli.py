@@ -37,9 +37,9 @@ def train() -> None:
         sweep = Sweep(shlex.join(["train", *sys.argv[1:]]), line.multirun)
         if line.runs:
             _plan(sweep, line)
-        if line.runs and line.config.run.dry_run:
-            sweep.dry_run()
-            return
+            if line.jobs[0].config.run.dry_run:
+                sweep.dry_run()
+                return
         try:
             if not line.runs or not sweep.jobs or sweep.skip_finished():
                 _in_hydra("train", line.arguments, sweep)
@@ -52,12 +52,12 @@ def train() -> None:
 
 def _plan(sweep: Sweep, line: CommandLine) -> None:
     """What is known beforehand of the jobs of a command."""
-    sweep.fail_fast = line.config.run.fail_fast
-    if line.jobs is None and line.config.run.dry_run:
+    sweep.fail_fast = line.jobs[0].config.run.fail_fast
+    jobs = {tuple(job.overrides): job_of(job.config, job.choices, job.overrides) for job in line.jobs}
+    sweep.plan(jobs, line.planned)
+    if not line.planned and line.jobs[0].config.run.dry_run:
         problem = Problem("dry_run", True, "cannot tell: this sweeper chooses its conditions as it goes")
         raise ConfigurationError([problem])
-    if line.jobs:
-        sweep.plan({tuple(job.overrides): job_of(job.config, job.choices, job.overrides) for job in line.jobs})
 
 
 def job_of(config: TrainConfig, choices: Mapping[str, str], overrides: Sequence[str], root: Path = Path()) -> Job:

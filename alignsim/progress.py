@@ -37,9 +37,9 @@ class StageProgress(Monitor):
     def record(
         self, phase: str, step: int, measures: Mapping[str, torch.Tensor], policy: PolicyModel | None = None
     ) -> None:
-        """Advance the bar to `step` and show the latest measures, mean over seeds."""
+        """Advance the bar to `step` and show the last of the measures, mean over seeds."""
         self._latest |= {name: f"{float(values.nanmean()):.3f}" for name, values in measures.items()}
-        self._bar.set_postfix(self._latest, refresh=False)
+        self._bar.set_postfix(dict(list(self._latest.items())[-1:]), refresh=False)
         self._bar.update(step - self._step)
         self._step = step
 

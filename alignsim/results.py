@@ -119,8 +119,9 @@ def write_whole(files: Mapping[Path, Callable[[Path], object]]) -> None:
     """
     with _aside(next(iter(files)).parent) as aside:
         for path, write in files.items():
-            write(aside / path.name)
-            _flush(aside / path.name)
+            with _named(path):
+                write(aside / path.name)
+                _flush(aside / path.name)
             if path.is_dir():
                 raise IsADirectoryError(f"{path} is a folder")
         for path in files:
@@ -332,16 +333,17 @@ class RunFolder:
 
     def keep_chunk(self, results: pd.DataFrame, history: pd.DataFrame, weights: Mapping[str, Any]) -> None:
         """Keep what a chunk of seeds gave: a folder that appears whole. Its checkpoint is of no more use."""
-        import torch
-
         seeds = list(results["seed"])
-        kept = {"seeds": seeds, **weights}
+        files: dict[str, Callable[[Path], object]] = {
+            RESULTS: lambda path: results.assign(**{CODE: self.code}).to_csv(path, index=False),
+            HISTORY: lambda path: history.to_csv(path, index=False),
+            WEIGHTS: lambda path: _save_tensors({"seeds": seeds, **weights}, path),
+        }
         with _aside(self.path / UNFINISHED) as aside:
-            results.assign(**{CODE: self.code}).to_csv(aside / RESULTS, index=False)
-            history.to_csv(aside / HISTORY, index=False)
-            torch.save(kept, aside / WEIGHTS)
-            for name in (RESULTS, HISTORY, WEIGHTS):
-                _flush(aside / name)
+            for name, fill in files.items():
+                with _named(self.path / name):
+                    fill(aside / name)
+                    _flush(aside / name)
             place = self.path / UNFINISHED / f"seeds-{seeds[0]}-{seeds[-1]}"
             shutil.rmtree(place, ignore_errors=True)  # one that was damaged
             aside.replace(place)
@@ -379,7 +381,7 @@ class RunFolder:
         self._status |= {"state": "finished", "ended": _now(), "training": []}
         write_whole(
             {
-                self.path / WEIGHTS: lambda path: torch.save(weights, path),
+                self.path / WEIGHTS: lambda path: _save_tensors(weights, path),
                 self.path / HISTORY: lambda path: history.to_csv(path, index=False),
                 self.path / CONFIG: lambda path: OmegaConf.save(OmegaConf.create(dict(config)), path),
                 self.path / RESULTS: lambda path: results.to_csv(path, index=False),
@@ -437,9 +439,7 @@ class CheckpointFile:
 
     def save(self, state: State) -> None:
         """Replace what was saved, whole or not at all."""
-        import torch
-
-        write_whole({self._path: lambda path: torch.save({"owner": self._owner, "state": state}, path)})
+        write_whole({self._path: lambda path: _save_tensors({"owner": self._owner, "state": state}, path)})
         self.saved_at = state["at"]
 
 
@@ -476,6 +476,24 @@ def stacked(older: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[str, Any
         if model != "seeds"
     }
     return {"seeds": seeds, **models}
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """An error of the file system names the file that was to be written, not the one beside it."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _save_tensors(values: object, path: Path) -> None:
+    """As `torch.save`, which does not say when a disk is full."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(values, buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 @contextlib.contextmanager

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
+import math
 import os
 import sys
 import threading
@@ -50,6 +52,7 @@ class Sweep:
         remaining: the keys of the jobs that had not finished before.
         reports: of the jobs that are over.
         to_run: how many jobs are launched, 0 where that is not known.
+        started: how many of them have been.
         here: whether this is the process of the command.
         wait: for another process that trains the same condition; else its job is put off.
         threads: CPU threads of a job, None for as many as torch likes.
@@ -64,6 +67,7 @@ class Sweep:
     remaining: list[tuple[str, ...]] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
     to_run: int = 0
+    started: int = 0
     here: bool = True
     wait: bool = True
     threads: int | None = None
@@ -73,11 +77,12 @@ class Sweep:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"jobs": {}, "remaining": [], "reports": [], "here": False}
 
-    def plan(self, jobs: dict[tuple[str, ...], Job]) -> None:
-        """The jobs are known: those of a sweep are told apart by what they do not share."""
+    def plan(self, jobs: dict[tuple[str, ...], Job], planned: bool) -> None:
+        """The jobs of a command are known, or two possible ones: they are told apart by what they do not share."""
         if len(jobs) > 1:
             self.common = frozenset.intersection(*(frozenset(job.changes) for job in jobs.values()))
-        self.jobs = {key: self.short(job) for key, job in jobs.items()}
+        if planned:
+            self.jobs = {key: self.short(job) for key, job in jobs.items()}
 
     def short(self, job: Job) -> Job:
         """A job without the changes that it shares with all others."""
@@ -87,6 +92,7 @@ class Sweep:
     def run(self, job: Job) -> Report:
         """Run one job, in whatever process this is called."""
         job = self.short(job)
+        self.started += 1
         if self.fail_fast and (self._count("failed") or (self.stop_file is not None and self.stop_file.exists())):
             report = Report(job.name, job.title, "not run", "a job before it failed")
         else:
@@ -142,13 +148,13 @@ class Sweep:
         """Where a sweep is, such as `[3 of 8 · 1 finished · 1 failed · about 40 s left]  `."""
         if not self.multirun:
             return ""
-        run = [report for report in self.reports if report.state in ("finished", "failed")]
-        number = f"{len(run) + 1} of {self.to_run}" if self.to_run else f"{len(run) + 1}"
+        number = f"{self.started} of {self.to_run}" if self.to_run else f"{self.started}"
         states = ("finished", "skipped", "failed")
         parts = [number, *(f"{self._count(state)} {state}" for state in states if self._count(state))]
-        if run and self.to_run:
-            each = sum(report.seconds for report in run) / len(run)
-            parts.append(f"about {duration(each * (self.to_run - len(run)))} left")
+        trained = [report.seconds for report in self.reports if report.state in ("finished", "failed")]
+        if trained and self.to_run:
+            each = sum(trained) / len(trained)
+            parts.append(f"about {duration(each * (self.to_run - self.started + 1))} left")
         return f"[{' · '.join(parts)}]  "
 
     def table(self) -> str:
@@ -164,6 +170,9 @@ class Sweep:
             lines.append(f"  {report.state:<9} {report.title:<{width}}   {report.name}   {told}")
         if len(shown) < len(self.reports):
             lines.append(f"  skipped   {counts['skipped']} conditions that had finished before")
+        if not self.jobs and (found := [report for report in self.reports if math.isfinite(report.regret)]):
+            best = min(found, key=lambda report: report.regret)
+            lines.append(f"smallest mean regret {best.regret:.4f}: {best.title}   {best.name}")
         if counts["failed"] or counts["not run"]:
             lines.append("the same command again trains what failed and leaves what is finished")
         return "\n".join(lines)
@@ -206,7 +215,9 @@ def taking_part(sweep: Sweep) -> Iterator[None]:
 
     def sweeper(plugins: Plugins, **given: Any) -> Sweeper:
         if not sweep.jobs:
-            return make_sweeper(plugins, **given)
+            made = make_sweeper(plugins, **given)
+            logging.getLogger("optuna").setLevel(logging.WARNING)  # what it tells is in the table
+            return made
         planned = _PlannedSweeper(sweep)
         planned.setup(**given)
         return planned
@@ -242,9 +253,10 @@ class _PlannedSweeper(Sweeper):
         """Launch what remains; what another process is training comes last, when it should be finished."""
         sweep, launcher = self._sweep, self.launcher
         assert launcher is not None
-        sweep.to_run, remaining = len(sweep.remaining), sweep.remaining
+        remaining = sweep.remaining
         for sweep.wait in (False, True):
             if remaining:
+                sweep.to_run += len(remaining)
                 launcher.launch(remaining, initial_job_idx=0)
             busy = {report.name for report in sweep.reports if report.state == "busy"}
             remaining = [key for key, job in sweep.jobs.items() if job.name in busy]

@@ -5,34 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-ROOT = Path(__file__).parent.parent
-TINY = [
-    *("seeds.count=2", "env.n_pairs=120", "env.output_dim=4", "evaluation.prompts=20", "evaluation.pairs=100"),
-    *("method.supervised.steps=40", "device=cpu"),
-]
-
-
-def run(script, *arguments, cwd, code=0, env=None):
-    """Run a script in `cwd`; returns its output and errors together."""
-    done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / f"{script}.py", *arguments],
-        cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | (env or {}),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    output = done.stdout + done.stderr
-    assert done.returncode == code, output
-    assert "Traceback" not in output, output
-    return output
+from tests.commands import ROOT, TINY, folders, run
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +24,6 @@ def trained(tmp_path_factory):
     own = ["--config-dir", "here", "env=my_gap", "method=dpo", *TINY, "env.reward_scale=1.0", "env.n_pairs=140"]
     run("train", *own, cwd=cwd)
     return cwd
-
-
-def folders(study):
-    """The folders of a study's conditions, by method and environment."""
-    return {p.name.rpartition("-")[0]: p for p in study.iterdir() if p.is_dir() and not p.name.startswith(".")}
 
 
 def test_single_runs_and_multiruns_land_in_one_study(trained):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -60,15 +60,15 @@ class CommandLine:
         arguments: as Hydra should get them.
         runs: False where it asks for help or for the configuration only.
         multirun: whether it is a sweep.
-        jobs: what it runs; None where a sweeper of Hydra's decides that as it goes.
-        config: what checking the first job gave.
+        jobs: what it runs.
+        planned: False where a sweeper of Hydra's decides its jobs as it goes; `jobs` are then two possible ones.
     """
 
     arguments: list[str]
     runs: bool = False
     multirun: bool = False
-    jobs: list[CheckedJob] | None = None
-    config: Any = None
+    jobs: list[CheckedJob] = field(default_factory=list)
+    planned: bool = True
 
 
 def conf_dir() -> Path:
@@ -124,8 +124,7 @@ def checked_command_line(
         examined = _Examination(options.config_name or config_name, search_path, check, options.multirun)
         good, jobs = examined.check(list(options.overrides))
     arguments = [good.get(argument, argument) for argument in arguments]
-    known = jobs if examined.planned else None
-    return CommandLine(arguments, not options.cfg, examined.multirun, known, jobs[0].config)
+    return CommandLine(arguments, not options.cfg, examined.multirun, jobs, examined.planned)
 
 
 class _Examination:
@@ -137,18 +136,23 @@ class _Examination:
         self._config_name, self._search_path, self._check = config_name, search_path, check
         self.multirun, self.planned = multirun, True
         self._problems: list[Problem] = []
+        self._known_options: dict[str, list[str]] = {}
         self._bases: dict[tuple[str, ...], tuple[DictConfig, dict[str, str]]] = {}
 
     def check(self, given: list[str]) -> tuple[dict[str, str], list[CheckedJob]]:
         """For each argument that was given, the one that Hydra should get; and the jobs, or two of them."""
-        hydra = self._hydra_settings(given) if self.multirun else None
-        self.planned = hydra is None or hydra.sweeper._target_.endswith(".BasicSweeper")
-        params = (hydra and hydra.sweeper.get("params")) or {}
+        config = self._sweep_config(given) if self.multirun else None
+        sweeper = config.hydra.sweeper if config is not None else {}
+        self.planned = str(sweeper.get("_target_", ".BasicSweeper")).endswith(".BasicSweeper")
+        params = sweeper.get("params") or {}
         good: dict[str, str] = {}
         for argument in [*(f"{key}={value}" for key, value in params.items()), *given]:
             override = self._parse(argument)
             if override is not None and self._is_possible(override):
-                prefix = "++" if self._is_plain(override) else ""
+                key = override.key_or_group
+                # other sweepers show keys in their results: there they stay as typed, where Hydra takes them so
+                as_typed = not self.planned and config is not None and OmegaConf.select(config, key) is not None
+                prefix = "++" if self._is_plain(override) and not as_typed else ""
                 good[argument] = f"{prefix}{override.input_line}"
         overrides = [override for override in map(self._parse, good.values()) if override is not None]
         jobs = self._jobs(overrides) if self.planned else self._corners(overrides)
@@ -157,17 +161,15 @@ class _Examination:
             raise ConfigurationError(self._problems)
         return good, checked
 
-    def _hydra_settings(self, given: list[str]) -> DictConfig | None:
-        """Hydra's own part of the configuration of a sweep; None where it cannot be composed."""
+    def _sweep_config(self, given: list[str]) -> DictConfig | None:
+        """The configuration of a sweep without what it sweeps, Hydra's part too; None where it cannot be composed."""
         overrides = [o for o in map(self._parse, given) if o is not None and not o.is_sweep_override()]
         self._problems.clear()  # they will be found again
         lines = [("++" if self._is_plain(o) else "") + (o.input_line or "") for o in overrides]
         try:
-            config = compose(self._config_name, overrides=[*self._search_path, *lines], return_hydra_config=True)
+            return compose(self._config_name, overrides=[*self._search_path, *lines], return_hydra_config=True)
         except Exception:  # the jobs will show why
             return None
-        settings: DictConfig = config.hydra
-        return settings
 
     def _checked(self, jobs: list[list[str]]) -> list[CheckedJob]:
         checked, told = [], set()
@@ -205,8 +207,14 @@ class _Examination:
         self._problems.append(Problem(argument, NO_VALUE, "must be key=value or group=option"))
         return None
 
-    def _options(self, group: str) -> list[str]:
-        return self._loader.get_group_options(group, config_name=self._config_name, overrides=self._search_path)
+    def _options(self, key: str) -> list[str]:
+        """The options of a group; none where the key is not one."""
+        if "." in key:
+            return []
+        if key not in self._known_options:
+            found = self._loader.get_group_options(key, config_name=self._config_name, overrides=self._search_path)
+            self._known_options[key] = found
+        return self._known_options[key]
 
     def _is_plain(self, override: Override) -> bool:
         """Whether an override is `key=value` of our own configuration: no group, no sign, not Hydra's own."""
@@ -243,14 +251,13 @@ class _Examination:
         fixed = [override for override in overrides if not override.is_sweep_override()]
         try:
             search = plain_values(self._composed([o.input_line or "" for o in fixed])[0])["random"]
-            draws, seed = int(search["draws"] or 0), int(search["seed"])
+            draws, seed = search["draws"], int(search["seed"])
         except Exception:  # checking the first draw will show why
             draws, seed = 1, 0
-        if draws < 1:
+        if draws is None:
             message = "an interval needs random.draws=N (random search) or hydra/sweeper=optuna_search"
-            self._problems += [
-                Problem(o.key_or_group, (o.input_line or "").partition("=")[2], message) for o in intervals
-            ]
+            self._problems += [Problem(o.key_or_group, _given(o), message) for o in intervals]
+        draws = draws if isinstance(draws, int) and draws > 0 else 1  # what else it may be is told with that draw
         jobs = []
         for draw in range(draws):
             lines = [drawn(o, draw, seed) if o in intervals else o.input_line or "" for o in overrides]

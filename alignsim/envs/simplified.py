@@ -10,6 +10,7 @@ import math
 from functools import cached_property
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
@@ -97,7 +98,7 @@ class SimplifiedEnvironment(Environment):
         """True reward r*(x, y): (S, B, D), (S, B, K, T) -> (S, B, K)."""
         content = self.read(responses)
         scores = self._content_rewards(prompts)[:, :, None]
-        shape = torch.broadcast_shapes((*content.shape, self.vocab_size), scores.shape)
+        shape = np.broadcast_shapes((*content.shape, self.vocab_size), scores.shape)
         content = content.expand(shape[:-1])
         return scores.expand(shape).gather(-1, content[..., None]).squeeze(-1).sum(-1)
 

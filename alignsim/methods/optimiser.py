@@ -40,28 +40,40 @@ class Optimisation:
 class Optimiser:
     """AdamW on a dictionary of stacked parameters; each seed's update depends on its own gradient alone.
 
+    On torch's functional AdamW: `torch.optim.AdamW` itself makes every process import torch's compiler, a second long.
+
     Attributes:
         diverged_at: the first step, from 1, at which a seed's loss or weights were not finite; 0 while they are, (S,).
     """
 
     def __init__(self, parameters: Parameters, settings: Optimisation) -> None:
-        self._settings = settings
+        from torch.optim.adamw import adamw
+
+        self._settings, self._adamw = settings, adamw
         self._leaves = list(parameters.values())
         for leaf in self._leaves:
             leaf.requires_grad_(True)
-        self._adamw = torch.optim.AdamW(
-            self._leaves, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-        )
-        first = self._leaves[0]
-        self.diverged_at = torch.zeros(first.shape[0], dtype=torch.long, device=first.device)
+        device = self._leaves[0].device
+        self._means = [torch.zeros_like(leaf) for leaf in self._leaves]  # of the gradient
+        self._squares = [torch.zeros_like(leaf) for leaf in self._leaves]  # of its square
+        self._taken = [torch.zeros((), device=device) for _ in self._leaves]
+        self.diverged_at = torch.zeros(self._leaves[0].shape[0], dtype=torch.long, device=device)
 
     def step(self, step: int, losses: torch.Tensor) -> None:
         """One descent step on the losses of all seeds, (S,). They share no parameter, so their sum keeps them apart."""
-        for group in self._adamw.param_groups:
-            group["lr"] = self._settings.schedule(step)
-        self._adamw.zero_grad(set_to_none=True)
-        torch.autograd.backward(losses.sum())
-        self._adamw.step()
+        gradients = torch.autograd.grad(losses.sum(), self._leaves)
+        with torch.no_grad():
+            self._adamw(
+                *(self._leaves, list(gradients), self._means, self._squares, [], self._taken),
+                fused=True,
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=self._settings.schedule(step),
+                weight_decay=self._settings.weight_decay,
+                eps=1e-8,
+                maximize=False,
+            )
         self._note_divergence(step + 1, torch.isfinite(losses.detach()))
 
     def check_weights(self, step: int) -> None:
@@ -78,20 +90,22 @@ class Optimiser:
         """All that the next step depends on, tensors by reference."""
         return {
             "parameters": [leaf.detach() for leaf in self._leaves],
-            "adamw": self._adamw.state_dict()["state"],
+            "means": self._means,
+            "squares": self._squares,
+            "taken": self._taken,
             "diverged_at": self.diverged_at,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a state, bit for bit."""
+        ours = self.state()
         with torch.no_grad():
-            for leaf, value in zip(self._leaves, state["parameters"], strict=True):
-                leaf.copy_(value)
-        self._adamw.load_state_dict(self._adamw.state_dict() | {"state": state["adamw"]})
-        self.diverged_at = state["diverged_at"].to(self.diverged_at)
+            for name in ("parameters", "means", "squares", "taken"):
+                for tensor, value in zip(ours[name], state[name], strict=True):
+                    tensor.copy_(value)
+        self.diverged_at = state["diverged_at"]
 
     def close(self) -> None:
         """Leave plain tensors behind, without gradients."""
         for leaf in self._leaves:
             leaf.requires_grad_(False)
-            leaf.grad = None

@@ -1,0 +1,256 @@
+"""Runs that are killed, stopped, doubled, short of disk, or find their files damaged."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.commands import TINY, only_folder, run, start
+
+#: Two chunks of two stages each, saved at every opportunity; some seconds of training.
+LONG = [
+    *("method=rlhf", *TINY[:-2], "device=cpu", "seeds.count=4", "seeds.chunk=2", "checkpoint_every=0"),
+    *("method.supervised.steps=300", "method.supervised.patience=1000", "method.rl.steps=500"),
+]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """The folder that the long command leaves when nobody interferes."""
+    cwd = tmp_path_factory.mktemp("unbroken")
+    run("train", *LONG, cwd=cwd)
+    return only_folder(cwd)
+
+
+def assert_same(folder, unbroken):
+    for name in ("results.csv", "history.csv"):
+        assert (folder / name).read_bytes() == (unbroken / name).read_bytes()
+    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in unbroken.iterdir())
+
+
+def wait_for(condition, process, seconds=60):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+
+
+def checkpoints(cwd):
+    return list(Path(cwd).glob("outputs/default/*/unfinished/checkpoint.pt"))
+
+
+def statuses(cwd):
+    return list(Path(cwd).glob("outputs/default/*/status.json"))
+
+
+def kill_at_random_moments(cwd, kills, rng):
+    """Kill the long command again and again some time after it has begun to train; then let it finish."""
+    for _ in range(kills):
+        before = [status.stat().st_mtime for status in statuses(cwd)]
+        process = start("train", *LONG, cwd=cwd)
+        wait_for(lambda before=tuple(before): tuple(s.stat().st_mtime for s in statuses(cwd)) != before, process)
+        time.sleep(rng.uniform(0, 1.2))
+        process.kill()
+        process.communicate()
+    return run("train", *LONG, cwd=cwd)
+
+
+def test_killed_at_random_moments_the_same_command_gives_the_same_bytes(unbroken, tmp_path):
+    kill_at_random_moments(tmp_path, 5, random.Random(1))
+    assert_same(only_folder(tmp_path), unbroken)
+
+
+@pytest.mark.slow
+def test_killed_at_many_random_moments_the_same_command_gives_the_same_bytes(unbroken, tmp_path):
+    for seed in range(4):
+        cwd = tmp_path / str(seed)
+        cwd.mkdir()
+        kill_at_random_moments(cwd, 8, random.Random(seed))
+        assert_same(only_folder(cwd), unbroken)
+
+
+def test_a_finished_chunk_and_a_checkpoint_are_used_and_damaged_ones_are_not(unbroken, tmp_path):
+    process = start("train", *LONG, cwd=tmp_path)
+    wait_for(lambda: list(tmp_path.glob("outputs/default/*/unfinished/seeds-0-1/results.csv")), process)
+    wait_for(lambda: checkpoints(tmp_path), process)
+    process.kill()
+    process.communicate()
+    told = run("train", *LONG, "dry_run=true", cwd=tmp_path)
+    assert "partial" in told
+    assert "2 of 4 seeds are there; to train: seeds 2, 3; seeds 2, 3 go on from a checkpoint" in told
+    for damage in ("garbage", "cut", "none"):
+        cwd = tmp_path / damage
+        shutil.copytree(tmp_path / "outputs", cwd / "outputs")
+        unfinished = only_folder(cwd) / "unfinished"
+        if damage != "none":
+            for path in (unfinished / "checkpoint.pt", unfinished / "seeds-0-1" / "results.csv"):
+                content = path.read_bytes()
+                path.write_bytes(b"\x00\xffgarbage" * 9 if damage == "garbage" else content[: len(content) // 2])
+        output = run("train", *LONG, cwd=cwd)
+        assert ("seeds 0, 1" in output) == (damage != "none")
+        assert_same(only_folder(cwd), unbroken)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(stop, unbroken, tmp_path):
+    process = start("train", *LONG, "checkpoint_every=1000", cwd=tmp_path)
+    log = tmp_path / "outputs" / "default"
+    wait_for(lambda: any("reward_model: 300" in path.read_text() for path in log.glob("*/log.txt")), process)
+    time.sleep(0.2)  # within the next stage
+    process.send_signal(stop)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[stop], output
+    assert "stopped; what is finished is kept, and the same command goes on from here" in output
+    assert "Traceback" not in output
+    assert "kept: " in output
+    assert checkpoints(tmp_path), "saved when it was stopped, not when the next save was due"
+    assert "go on from step " in run("train", *LONG, "dry_run=true", cwd=tmp_path)
+    assert "of them before it was stopped" in run("train", *LONG, cwd=tmp_path)
+    assert_same(only_folder(tmp_path), unbroken)
+
+
+def test_two_at_once_train_a_condition_once(unbroken, tmp_path):
+    first = start("train", *LONG, cwd=tmp_path)
+    wait_for(lambda: checkpoints(tmp_path), first)
+    assert "busy" in run("train", *LONG, "dry_run=true", cwd=tmp_path)
+    second = run("train", *LONG, cwd=tmp_path)
+    assert f"process {first.pid} on " in second
+    assert "is training it: waiting for it" in second
+    assert "skipped: another process has finished it" in second
+    assert first.communicate()[0].count("rl: ") == 2
+    assert first.returncode == 0
+    assert_same(only_folder(tmp_path), unbroken)
+
+
+def test_two_sweeps_at_once_share_the_work(tmp_path):
+    arguments = ["-m", "method=rlhf", *TINY, "method.rl.steps=300", "env=gap,no_gap", "beta=0.5,0.6"]
+    both = [start("train", *arguments, cwd=tmp_path) for _ in range(2)]
+    outputs = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert sum(output.count("rl: 300 steps") for output in outputs) == 4, "each condition once"
+    for output in outputs:
+        assert "4 conditions: " in output
+        assert "failed" not in output
+
+
+def limited():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
+def test_a_file_that_cannot_be_written_whole_leaves_what_was_there(tmp_path):
+    arguments = ["method=dpo", *TINY]
+    run("train", *arguments, cwd=tmp_path)
+    folder = only_folder(tmp_path)
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".csv", ".pt")}
+    output = run("train", *arguments, "seeds.count=4", cwd=tmp_path, code=1, preexec_fn=limited)
+    assert "failed: OSError: [Errno 27] File too large" in output
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    run("train", *arguments, "seeds.count=4", cwd=tmp_path)
+    assert list(pd.read_csv(folder / "results.csv").seed) == [0, 1, 2, 3]
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """A function that mounts a small disk; skipped where only root may."""
+    places = []
+
+    def mount(place, options):
+        place.mkdir(parents=True, exist_ok=True)
+        mounting = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+        if subprocess.run(mounting, capture_output=True, check=False).returncode:
+            pytest.skip("mounting needs rights")
+        places.append(place)
+
+    yield mount
+    for place in places:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_fails_one_condition_and_the_sweep_goes_on(mounted, tmp_path):
+    arguments = ["-m", "method=dpo", *TINY, "env=gap,no_gap"]
+    run("train", *arguments, cwd=tmp_path)
+    full = only_gap(tmp_path)
+    (full / "results.csv").unlink()
+    shutil.rmtree(tmp_path / "outputs" / "default" / full.name.replace("gap", "no_gap"), ignore_errors=True)
+    mounted(full, "size=16k")
+    output = run("train", *arguments, "beta=0.7,0.5", cwd=tmp_path, code=1)
+    assert "failed: OSError: [Errno 28] No space left on device" in output
+    assert "4 conditions: 1 failed, 2 finished, 1 skipped" in output
+
+
+def only_gap(cwd):
+    return next(path for path in (cwd / "outputs" / "default").iterdir() if path.name.startswith("dpo-gap-"))
+
+
+def test_a_read_only_folder_is_named_and_its_finished_results_are_still_found(mounted, tmp_path):
+    arguments = ["method=dpo", *TINY]
+    run("train", *arguments, cwd=tmp_path)
+    mounted(tmp_path / "disk", "size=10m")
+    shutil.copytree(tmp_path / "outputs", tmp_path / "disk" / "outputs")
+    subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / "disk")], check=True)
+    here = ["output_dir=disk/outputs"]
+    assert "finished before" in run("train", *arguments, *here, cwd=tmp_path)
+    output = run("train", *arguments, *here, "seeds.count=3", cwd=tmp_path, code=1)
+    assert "Read-only file system" in output
+    assert len(output.splitlines()) <= 3
+
+
+def test_damaged_files_are_never_read_as_results(unbroken, tmp_path):
+    def damaged(name, content):
+        cwd = tmp_path / f"{name}{len(content)}"
+        shutil.copytree(unbroken.parent.parent, cwd / "outputs")
+        (only_folder(cwd) / name).write_bytes(content)
+        return cwd
+
+    results = (unbroken / "results.csv").read_bytes()
+    for content in (b"", results[:-200], results[: len(results) // 3], os.urandom(3000), b"\x00" * 500):
+        cwd = damaged("results.csv", content)
+        told = run("train", *LONG, "dry_run=true", cwd=cwd)
+        assert "results.csv is damaged" in told
+        assert "finished " not in told
+    run("train", *LONG, cwd=cwd)
+    assert_same(only_folder(cwd), unbroken)
+    for content in (b"", b"{", os.urandom(300), b"[1, 2]", b'{"state": "failed"}'):
+        assert "finished" in run("train", *LONG, "dry_run=true", cwd=damaged("status.json", content))
+
+
+def test_seeds_that_damaged_weights_and_curves_have_lost_are_told(tmp_path):
+    arguments = ["method=dpo", *TINY]
+    run("train", *arguments, cwd=tmp_path)
+    folder = only_folder(tmp_path)
+    (folder / "weights.pt").write_bytes(b"garbage")
+    (folder / "history.csv").write_bytes(b"")
+    output = run("train", *arguments, "seeds.count=3", cwd=tmp_path)
+    assert "weights.pt is damaged, its seeds are left out of it" in output
+    assert "history.csv is damaged, its seeds are left out of it" in output
+    assert list(pd.read_csv(folder / "results.csv").seed) == [0, 1, 2]
+    assert set(pd.read_csv(folder / "history.csv").seed) == {2}
+
+
+def test_a_forced_run_keeps_the_old_results_until_the_new_ones_are_complete(unbroken, tmp_path):
+    shutil.copytree(unbroken.parent.parent, tmp_path / "outputs")
+    folder = only_folder(tmp_path)
+    with (folder / "results.csv").open("a") as file:
+        file.write((folder / "results.csv").read_text().splitlines()[-1].replace(",3,", ",9,", 1) + "\n")
+    old = (folder / "results.csv").read_bytes()
+    process = start("train", *LONG, "force=true", cwd=tmp_path)
+    wait_for(lambda: (folder / "unfinished" / "seeds-0-1").exists(), process)
+    process.kill()
+    process.communicate()
+    assert (folder / "results.csv").read_bytes() == old
+    assert json.loads((folder / "status.json").read_text())["state"] == "running"
+    assert "2 of 4 seeds are there" in run("train", *LONG, "force=true", "dry_run=true", cwd=tmp_path)
+    output = run("train", *LONG, "force=true", cwd=tmp_path)
+    assert output.count("rl: ") == 1, "it goes on with the forced run"
+    new = pd.read_csv(folder / "results.csv")
+    assert list(new.seed) == [0, 1, 2, 3, 9], "seeds that were not asked for are left alone"
+    assert "new" in run("train", *LONG, "force=true", "dry_run=true", cwd=tmp_path), "and the next one starts afresh"
