@@ -98,3 +98,29 @@ def test_the_headline_follows_the_numbers_and_turns_over_with_them(swap):
 def test_one_seed_concludes_nothing():
     assert "no conclusion" in headline("rlhf", "dpo", {"gap": mean_interval([0.7])})
     assert "one seed" in signed(mean_interval([0.7]))
+
+
+def test_diverged_seeds_are_counted_and_in_no_mean():
+    named = name_settings_and_variants(
+        pd.concat(
+            [rows("rlhf", "gap", 0.9, **GAP), rows("dpo", "gap", 0.6, **GAP), rows("dpo", "gap", 9.0, [20, 21], **GAP)],
+            ignore_index=True,
+        )
+    )
+    bad = named.seed >= 20
+    found = Study("test", named[~bad], [], named[bad])
+    table = summary(found).set_index("method")
+    assert list(table.loc["dpo", ["seeds", "diverged"]]) == [16, 2]
+    assert list(table.loc["rlhf", ["seeds", "diverged"]]) == [16, 0]
+    assert list(table.loc["rlhf - dpo", ["seeds", "diverged"]]) == [16, 2]
+    assert table.loc["dpo", "value"] < 1, "9.0 is in no mean"
+    assert found.left_out == "Left out, because their training diverged: 2 of dpo in gap."
+
+
+def test_the_summary_is_the_interval_of_each_group():
+    found = two_by_two()
+    table = summary(found)
+    for _, row in table[table.method == "dpo"].iterrows():
+        members = found.rows[(found.rows.method == "dpo") & (found.rows.env == row.env)]
+        expected = mean_interval(members.regret)
+        assert np.allclose([row.regret, row.regret_low, row.regret_high, row.seeds], expected)

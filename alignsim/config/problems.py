@@ -29,10 +29,18 @@ class Problem:
 
     def __str__(self) -> str:
         if self.value is NO_VALUE:
-            return f"{self.key}: {self.message}"
+            return _printable(f"{_short(self.key)}: {self.message}")
         shown = self.value if isinstance(self.value, str) else json.dumps(self.value, default=str, ensure_ascii=False)
-        shown = shown if len(shown) <= 60 else shown[:57] + "..."
-        return f"{self.key}={shown}: {self.message}"
+        return _printable(f"{_short(self.key)}={_short(shown)}: {self.message}")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _printable(text: str) -> str:
+    """One line of visible characters; others as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class ConfigurationError(ValueError):

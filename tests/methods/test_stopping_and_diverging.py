@@ -1,0 +1,156 @@
+"""Stages that are stopped go on bit for bit; a seed that diverges is marked and touches no other."""
+
+import io
+
+import pytest
+import torch
+
+from alignsim import SimplifiedEnvironment
+from alignsim.envs.base import PreferenceData, Preferences
+from alignsim.experiment import Condition, run_condition
+from alignsim.methods.base import Monitor
+from alignsim.methods.dpo import DPO
+from alignsim.methods.policy_gradient import PolicyGradient, optimise_policy
+from alignsim.methods.rlhf import RLHF
+from alignsim.methods.supervised import Supervised, fit_to_preferences
+from alignsim.models.policy import PolicyModel
+
+
+class StoppedError(Exception):
+    pass
+
+
+class StopAfter(Monitor):
+    """Stops the training at the n-th record."""
+
+    def __init__(self, records):
+        self.left = records
+
+    def record(self, phase, step, measures, policy=None):
+        self.left -= 1
+        if self.left < 0:
+            raise StoppedError
+
+
+class InMemory:
+    """A checkpoint as a file would keep it."""
+
+    def __init__(self):
+        self.content = None
+
+    def load(self):
+        return self.content and torch.load(io.BytesIO(self.content), weights_only=True)
+
+    def save(self, state):
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        self.content = buffer.getvalue()
+
+
+def env(seeds=(0, 1, 2)):
+    return SimplifiedEnvironment(3, 4, 2.0, n_pairs=300, seeds=seeds)
+
+
+METHODS = {
+    "dpo": DPO(Supervised(steps=260, batch_size=40)),
+    "rlhf": RLHF(Supervised(steps=110), PolicyGradient(steps=270)),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_that_is_stopped_again_and_again_gives_the_same_bits(name):
+    condition = Condition(METHODS[name], env())
+    whole = run_condition(condition)
+    checkpoint, stops = InMemory(), 0
+    while True:
+        try:
+            outcome = run_condition(condition, StopAfter(2 + stops % 2), checkpoint, checkpoint_every=1e9)
+            break
+        except StoppedError:
+            stops += 1
+    assert stops > 3
+    assert outcome.results.equals(whole.results)
+    assert outcome.history.equals(whole.history)
+    for model, parameters in whole.weights().items():
+        assert all(torch.equal(p, outcome.weights()[model][name]) for name, p in parameters.items())
+
+
+class Divergences(Monitor):
+    def finish(self, phase, step, diverged_at):
+        self.diverged_at = diverged_at.tolist()
+
+
+def fitted(bad_seed=None, bad_step=None):
+    """A DPO-like fit whose loss is not finite for one seed from one step on."""
+    policy, steps = PolicyModel(env()), iter(range(1, 10**6))
+    broken = torch.zeros(3, 1)
+
+    def loss(pairs: Preferences):
+        if torch.is_grad_enabled() and next(steps) == bad_step:
+            broken[bad_seed] = float("inf")
+        return -torch.nn.functional.logsigmoid(policy.log_ratio(pairs.prompts, pairs.responses) @ pair) + broken
+
+    pair, monitor, data = torch.tensor([1.0, -1.0]), Divergences(), env().preferences()
+    assert isinstance(data, PreferenceData)
+    fit_to_preferences(policy, loss, data, Supervised(steps=80, batch_size=40), phase="fit", monitor=monitor)
+    return policy, monitor.diverged_at
+
+
+def test_a_seed_that_diverges_is_marked_with_its_step_and_touches_no_other():
+    sound, none = fitted()
+    policy, diverged_at = fitted(bad_seed=1, bad_step=61)
+    assert none == [0, 0, 0]
+    assert diverged_at == [0, 61, 0]
+    for name, p in sound.parameters.items():
+        assert torch.equal(policy.parameters[name][[0, 2]], p[[0, 2]])
+    assert int(policy.fit.best_step[1]) <= 60, "its best weights are from before"
+    assert torch.isfinite(policy.parameters["weight_0"][1] if "weight_0" in policy.parameters else p[1]).all()
+
+
+def test_rl_on_a_reward_that_is_not_finite_marks_the_seed():
+    policy, monitor = PolicyModel(env()), Divergences()
+    sound = PolicyModel(env())
+
+    def reward(prompts, responses):
+        true = policy.env.reward(prompts, responses)
+        return true + torch.tensor([0.0, 0.0, float("nan")]).view(-1, 1, 1)
+
+    settings = PolicyGradient(steps=60)
+    optimise_policy(policy, reward, 0.5, settings, phase="rl", monitor=monitor)
+    optimise_policy(sound, sound.env.reward, 0.5, settings, phase="rl", monitor=Monitor())
+    assert monitor.diverged_at == [0, 0, 1]
+    for name, p in sound.parameters.items():
+        assert torch.equal(policy.parameters[name][:2], p[:2])
+        assert torch.isfinite(p).all()
+
+
+def test_weights_that_are_not_finite_are_noticed_though_the_loss_is():
+    from alignsim.methods.optimiser import Optimisation, Optimiser
+
+    parameters = {"w": torch.ones(2, 3)}
+    optimiser = Optimiser(parameters, Optimisation(steps=5, learning_rate=0.1, warmup_steps=0))
+    optimiser.step(0, parameters["w"].sum(1))
+    optimiser.check_weights(1)
+    assert optimiser.diverged_at.tolist() == [0, 0]
+    with torch.no_grad():
+        parameters["w"][1, 0] = float("inf")
+    optimiser.check_weights(2)
+    optimiser.check_weights(3)
+    assert optimiser.diverged_at.tolist() == [0, 2]
+
+
+def test_the_optimiser_is_torchs_adamw():
+    from alignsim.methods.optimiser import Optimisation, Optimiser
+
+    settings = Optimisation(steps=20, learning_rate=0.05, weight_decay=0.1, warmup_steps=5)
+    start = torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
+    ours, theirs = {"w": start.clone()}, start.clone().requires_grad_(True)
+    optimiser = Optimiser(ours, settings)
+    adamw = torch.optim.AdamW([theirs], weight_decay=0.1, fused=True)
+    for step in range(20):
+        optimiser.step(step, (ours["w"] ** 4).sum(1))
+        adamw.param_groups[0]["lr"] = settings.schedule(step)
+        adamw.zero_grad()
+        (theirs**4).sum().backward()
+        adamw.step()
+    assert torch.equal(ours["w"], theirs)

@@ -1,0 +1,96 @@
+"""The files of a run: whole or not there, merged by seed, never read when damaged."""
+
+import csv
+
+import pandas as pd
+import pytest
+import torch
+
+from alignsim.evaluation.measures import MEASURES
+from alignsim.results import DamagedError, by_seed, code_stamp, parse_results, span, stacked, write_whole
+
+
+def content(seeds, columns=("method", "env", "seed", *MEASURES, "code")):
+    cells = {"method": "dpo", "env": "a, b", "code": "2"} | dict.fromkeys(MEASURES, "0.5")
+    table = pd.DataFrame([[cells.get(c, str(seed)) for c in columns] for seed in seeds], columns=list(columns))
+    return table.to_csv(index=False, quoting=csv.QUOTE_MINIMAL).encode()
+
+
+def test_rows_are_read_as_they_were_written():
+    table = parse_results(content([3, 1]))
+    assert list(table.rows) == [3, 1]
+    assert table.column("env") == {3: "a, b", 1: "a, b"}
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda good: b"", "cut short"),
+        (lambda good: good[:-1], "cut short"),
+        (lambda good: good[:-9] + b"\n", "a line has not"),
+        (lambda good: good.replace(b"regret", b"egret", 1), "column regret is missing"),
+        (lambda good: good.replace(b"0.5", b"0.x5", 1), "could not convert"),
+        (lambda good: good + good.splitlines()[-1] + b"\n", "a seed has two lines"),
+        (lambda good: good.replace(b"dpo", b"d\xffo", 1), "decode"),
+        (lambda good: good.replace(b",1,", b",one,", 1), "invalid literal"),
+        (lambda good: good.replace(b"dpo", b'"dpo', 1), "expected after"),
+        (lambda good: b"\x00" * 99 + b"\n", "."),
+    ],
+)
+def test_damaged_rows_are_refused(damage, told):
+    with pytest.raises(DamagedError, match=told):
+        parse_results(damage(content([0, 1])))
+
+
+def test_no_cut_is_taken_for_a_whole_table():
+    good = content([0, 1, 2])
+    wholes = {0, 1, 2}
+    for end in range(len(good)):
+        try:
+            found = set(parse_results(good[:end]).rows)
+        except DamagedError:
+            continue
+        assert found < wholes, "at the end of a line: those seeds are whole, the others are trained again"
+        assert good[:end].endswith(b"\n")
+
+
+def test_an_error_while_writing_leaves_every_file_as_it_was(tmp_path):
+    a, b = tmp_path / "a", tmp_path / "b"
+    write_whole({a: lambda path: path.write_text("old"), b: lambda path: path.write_text("old")})
+
+    def fail(path):
+        path.write_text("half")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_whole({a: lambda path: path.write_text("new"), b: fail})
+    assert a.read_text() == b.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_tables_are_joined_by_seed_and_the_later_one_counts():
+    older = pd.DataFrame({"seed": ["10", "2"], "x": ["a", "b"]})
+    newer = pd.DataFrame({"seed": ["2", "2", "3"], "x": ["c", "d", "e"]})
+    assert by_seed([older, newer]).to_dict("list") == {"seed": ["2", "2", "3", "10"], "x": ["c", "d", "e", "a"]}
+
+
+def test_weights_are_stacked_by_seed_and_the_newer_ones_count():
+    def weights(seeds, value):
+        return {"seeds": seeds, "policy": {"w": torch.tensor([[value + seed] for seed in seeds])}}
+
+    both = stacked(weights([5, 0], 100), weights([3, 0], 200))
+    assert both["seeds"] == [0, 3, 5]
+    assert both["policy"]["w"].flatten().tolist() == [200, 203, 105]
+
+
+def test_seeds_in_words():
+    assert span(range(64)) == "0 to 63"
+    assert span([4]) == "4"
+    assert span([0, 1, 5, 6, 7]) == "0, 1, 5 to 7"
+
+
+def test_the_stamp_of_alignsims_own_code_is_a_version_alone():
+    from alignsim.config.load import load
+
+    config = load({"method": {"_target_": "alignsim.methods.rlhf.RLHF"}})
+    assert code_stamp([config.env, config.model, config.method]) == "2"
