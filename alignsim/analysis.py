@@ -101,7 +101,9 @@ class Study:
             return ""
         counts = self.diverged.groupby(["variant", "setting"], as_index=False).seed.nunique()
         columns = (counts[name] for name in ("seed", "variant", "setting"))
-        told = [f"{seeds} of {flat(v)} in {flat(s)}" for seeds, v, s in zip(*columns, strict=True)]
+        told = [
+            f"{n} {'seed' if n == 1 else 'seeds'} of {flat(v)} in {flat(s)}" for n, v, s in zip(*columns, strict=True)
+        ]
         shown = "; ".join(told[:6] + [f"and {len(told) - 6} conditions more"] * (len(told) > 6))
         return f"Left out, because their training diverged: {shown}."
 

@@ -114,7 +114,7 @@ def test_diverged_seeds_are_counted_and_in_no_mean():
     assert list(table.loc["rlhf", ["seeds", "diverged"]]) == [16, 0]
     assert list(table.loc["rlhf - dpo", ["seeds", "diverged"]]) == [16, 2]
     assert table.loc["dpo", "value"] < 1, "9.0 is in no mean"
-    assert found.left_out == "Left out, because their training diverged: 2 of dpo in gap."
+    assert found.left_out == "Left out, because their training diverged: 2 seeds of dpo in gap."
 
 
 def test_the_summary_is_the_interval_of_each_group():

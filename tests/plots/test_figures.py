@@ -6,6 +6,7 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.text import Text
 
+from alignsim.analysis import Study
 from alignsim.plots.comparison import draw_comparison
 from alignsim.plots.complexity import draw_complexity, sweeps_complexity
 from alignsim.plots.style import use_house_style
@@ -53,6 +54,7 @@ STUDIES = {
         *(rows(m, "no_gap", 0.8, env__complexity_factor=1.0, model__reward__reads="content") for m in ("rlhf", "dpo")),
         rows("rlhf", "gap", 0.6, env__complexity_factor=2.0, model__reward__reads="tokens"),
     ),
+    "diverged seeds": lambda: Study("test", (named := two_by_two().rows)[named.seed > 6], [], named[named.seed <= 6]),
     "four variants": lambda: study(
         *sweep([1.0, 2.0]),
         rows("my_method", "gap", 0.5, env__complexity_factor=1.0),
