@@ -12,6 +12,7 @@ import alignsim.envs.simplified
 import alignsim.results
 from alignsim.config.command_line import checked_command_line
 from alignsim.config.load import load
+from alignsim.config.problems import ConfigurationError
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -22,7 +23,11 @@ COMMANDS = [re.split(r"\s{2,}", command)[0] for command in COMMANDS]
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if not command.startswith("--help")])
 def test_every_training_command_in_the_texts_is_a_good_one(command):
-    checked_command_line(shlex.split(command), "train", load)
+    try:
+        checked_command_line(shlex.split(command), "train", load)
+    except ConfigurationError as refusal:  # an extra that this environment lacks
+        if any("is not installed; pip install" not in str(problem) for problem in refusal.problems):
+            raise
 
 
 def test_continuous_integration_runs_the_test_command_of_the_readme():

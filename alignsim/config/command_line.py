@@ -134,7 +134,7 @@ class _Examination:
         self, config_name: str, search_path: list[str], check: Callable[[Mapping[str, Any]], object], multirun: bool
     ) -> None:
         self._config_name, self._search_path, self._check = config_name, search_path, check
-        self.multirun, self.planned = multirun, True
+        self.multirun, self.planned, self._lacks_an_extra = multirun, True, False
         self._problems: list[Problem] = []
         self._known_options: dict[str, list[str]] = {}
         self._bases: dict[tuple[str, ...], tuple[DictConfig, dict[str, str]]] = {}
@@ -155,6 +155,8 @@ class _Examination:
                 prefix = "++" if self._is_plain(override) and not as_typed else ""
                 good[argument] = f"{prefix}{override.input_line}"
         overrides = [override for override in map(self._parse, good.values()) if override is not None]
+        if self._lacks_an_extra:  # then what it would take cannot be checked
+            overrides = [override for override in overrides if not override.key_or_group.startswith("hydra.")]
         jobs = self._jobs(overrides) if self.planned else self._corners(overrides)
         checked = self._checked(jobs)
         if self._problems:
@@ -234,6 +236,7 @@ class _Examination:
                 self._problems.append(Problem(key, given, message))
         elif f"{key}={given}" in EXTRAS and not _is_installed(EXTRAS[f"{key}={given}"][0]):
             extra = EXTRAS[f"{key}={given}"][1]
+            self._lacks_an_extra = True
             self._problems.append(Problem(key, given, f'is not installed; pip install "alignsim[{extra}]"'))
         elif not override.is_delete() and (options := self._options(key)):
             message = f"unknown option; {key} has {', '.join(options)}"
