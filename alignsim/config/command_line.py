@@ -174,19 +174,22 @@ class _Examination:
             return None
 
     def _checked(self, jobs: list[list[str]]) -> list[CheckedJob]:
-        checked, told = [], set()
+        """The jobs that are good; the problems of the others are noted, each once."""
+        checked: list[CheckedJob] = []
+        found: dict[str, list[tuple[Problem, list[str]]]] = {}
         for job in jobs:
-            found = self._examine(job)
-            if isinstance(found, CheckedJob):
-                checked.append(found)
-                continue
-            for problem in found:
-                # where nobody typed the value for this job in particular, say in which job it is no good
-                groups = " ".join(argument for argument in job if not argument.startswith("++"))
-                where = f" (with {groups})" if len(jobs) > 1 and groups and self._is_shared(problem, jobs) else ""
-                if str(problem) not in told:
-                    told.add(str(problem))
-                    self._problems.append(replace(problem, message=problem.message + where))
+            examined = self._examine(job)
+            if isinstance(examined, CheckedJob):
+                checked.append(examined)
+            else:
+                for problem in examined:
+                    found.setdefault(str(problem), []).append((problem, job))
+        for members in found.values():
+            problem, job = members[0]
+            # where every job was given the value and only some mind it, say which
+            groups = " ".join(argument for argument in job if not argument.startswith("++"))
+            some = groups and len(members) < len(jobs) and self._is_shared(problem, jobs)
+            self._problems.append(replace(problem, message=problem.message + f" (with {groups})" * bool(some)))
         return checked
 
     def _is_shared(self, problem: Problem, jobs: list[list[str]]) -> bool:
