@@ -14,7 +14,17 @@ import pandas as pd
 from scipy.special import stdtrit  # the t quantile; scipy.stats takes long to import
 
 from alignsim.evaluation.measures import DIVERGED, MEASURES
-from alignsim.results import CODE, RESULTS, RESULTS_VERSION, STATUS, DamagedError, RunFolder, parse_results, span
+from alignsim.results import (
+    CODE,
+    CONDITION,
+    RESULTS,
+    RESULTS_VERSION,
+    STATUS,
+    DamagedError,
+    RunFolder,
+    parse_results,
+    span,
+)
 
 #: The method that every other one is compared with.
 BASELINE = "dpo"
@@ -113,7 +123,7 @@ def varied_keys(rows: pd.DataFrame) -> list[str]:
 
     That a method lacks a key of another method's, such as `method.rl.steps`, is no difference.
     """
-    no_keys = {*LABELS, *MEASURES, *DIVERGED, *NAMES, CODE}
+    no_keys = {*LABELS, *MEASURES, *DIVERGED, *NAMES, CONDITION, CODE}
     keys = [column for column in rows.columns if column not in no_keys and not column.endswith("_target_")]
     within = rows.groupby("method")[keys].nunique(dropna=False).gt(1).any()
     return [key for key in keys if within[key] or rows[key].nunique() > 1]
@@ -189,13 +199,13 @@ class _LeftOutError(Exception):
 
 def _read_run(run: Path) -> tuple[bytes, list[str]]:
     """The whole `results.csv` of a condition, and what should be said about it."""
-    status = RunFolder(run, "").status()
-    state = status.get("state")
+    status = RunFolder(run).status()
+    state = status.state if status else ""
     try:
         content = (run / RESULTS).read_bytes()
         table = parse_results(content)
     except FileNotFoundError:
-        told = {"running": "still running, or stopped", "failed": "failed"}.get(state or "", f"holds no {RESULTS}")
+        told = {"running": "still running, or stopped", "failed": "failed"}.get(state, f"holds no {RESULTS}")
         raise _LeftOutError(f"{run.name}: {told}") from None
     except (OSError, DamagedError) as error:
         raise _LeftOutError(f"{run / RESULTS}: cannot be read ({error})") from error
@@ -203,8 +213,10 @@ def _read_run(run: Path) -> tuple[bytes, list[str]]:
     if any(stamp.partition(" ")[0] != str(RESULTS_VERSION) for stamp in code):
         versions = f"results of version {', '.join(sorted(code))}, this alignsim has {RESULTS_VERSION}"
         raise _LeftOutError(f"{run.name}: {versions}; train it again with force=true")
+    if missing := [name for name in (*MEASURES, *DIVERGED) if name not in table.columns]:
+        raise _LeftOutError(f"{run / RESULTS}: cannot be read (the column {missing[0]} is missing)")
     finished = f"its {len(table.rows)} finished seeds are drawn"
-    if not status:
+    if status is None:
         return content, [f"{run / STATUS}: cannot be read; {finished}"]
     if state != "finished":
         return content, [f"{run.name}: the last run {'is not over' if state == 'running' else state}; {finished}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shlex
 import signal
@@ -18,8 +19,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from alignsim.config.command_line import CommandLine, checked_command_line, conf_dir, plain_values
-from alignsim.config.load import GROUPS, TrainConfig, load
+from alignsim.config.command_line import FOR_THE_WHOLE_SWEEP, CommandLine, checked_command_line, conf_dir, plain_values
+from alignsim.config.load import TrainConfig, load
 from alignsim.config.problems import ConfigurationError, Problem, check
 from alignsim.config.schema import PlotSettings
 from alignsim.jobs import Job, Report
@@ -43,7 +44,12 @@ def train() -> None:
         try:
             if not line.runs or not sweep.jobs or sweep.skip_finished():
                 _in_hydra("train", line.arguments, sweep)
+        except Exception as error:
+            if line.planned or not sweep.reports:
+                raise
+            print(f"the sweeper gave up: {error}", file=sys.stderr)
         finally:
+            sweep.close()
             if line.multirun and sweep.reports:
                 print(sweep.table(), flush=True)
         if sweep.has_failed:
@@ -70,14 +76,15 @@ def job_of(config: TrainConfig, choices: Mapping[str, str], overrides: Sequence[
         root: the folder that `output_dir` is relative to.
     """
     method, env = (choices[group].replace("/", "-") for group in ("method", "env"))
-    changes = [override.lstrip("+") for override in overrides]
-    return Job(config, method, env, tuple(change for change in changes if _makes_a_difference(change)), root)
+    key = tuple(override for override in overrides if not override.lstrip("+~").startswith("hydra"))
+    changes = {change.partition("=")[0]: change for change in (override.lstrip("+") for override in key)}.values()
+    return Job(config, method, env, key, tuple(change for change in changes if _tells_jobs_apart(change)), root)
 
 
-def _makes_a_difference(change: str) -> bool:
-    """Whether an override changes the condition, apart from the names of its method and environment."""
+def _tells_jobs_apart(change: str) -> bool:
+    """Whether people want to see an override beside the names of the method and the environment."""
     key = change.partition("=")[0]
-    return key.partition(".")[0] in (*GROUPS, "beta", "evaluation") and key not in ("method", "env")
+    return key not in ("method", "env", "checkpoint_every") and key.partition(".")[0] not in FOR_THE_WHOLE_SWEEP
 
 
 def _in_hydra(name: str, arguments: list[str], sweep: Sweep) -> None:
@@ -127,6 +134,9 @@ def existing_study(values: Mapping[str, Any]) -> Path:
 @contextlib.contextmanager
 def _errors_told() -> Iterator[None]:
     """Bad input ends with exit code 2, files that cannot be read or written with 1, Ctrl-C with 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where the locale has no such letter
     try:
         yield
     except (ConfigurationError, HydraException, OmegaConfBaseException) as error:
@@ -139,6 +149,7 @@ def _errors_told() -> Iterator[None]:
         print(f"cannot read or write: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt as stop:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is ending already
         print("stopped; what is finished is kept, and the same command goes on from here", file=sys.stderr)
         sys.exit(143 if isinstance(stop, Terminated) else 130)
 

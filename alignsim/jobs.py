@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from alignsim.config.load import GROUPS, TrainConfig
 from alignsim.evaluation.measures import DIVERGED, MEASURES
-from alignsim.results import LOG, RunFolder, Survey, Table, code_stamp, flatten, span
+from alignsim.results import LOG, DamagedError, RunFolder, Survey, Table, code_stamp, flatten, span
 
 if TYPE_CHECKING:
     import logging
@@ -36,6 +38,7 @@ class Report:
     """How a job went.
 
     Attributes:
+        key: that of the job.
         name: the name of its folder.
         title: method, environment and what the command line changed.
         state: `finished`; `skipped`, it had finished before; `failed`; `busy`, another process is at it; `not run`.
@@ -44,6 +47,7 @@ class Report:
         regret: mean regret over the wanted seeds, NaN where there is none.
     """
 
+    key: tuple[str, ...]
     name: str
     title: str
     state: str
@@ -60,13 +64,15 @@ class Job:
         config: its checked configuration.
         method: the method's name in tables and figures.
         env: the environment's name there.
-        changes: the overrides that tell it from other jobs, for people.
+        key: its overrides, which tell it from the other jobs of a command.
+        changes: those of them that people want to see.
         root: the folder that `output_dir` is relative to.
     """
 
     config: TrainConfig
     method: str
     env: str
+    key: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
     root: Path = Path()
 
@@ -75,7 +81,7 @@ class Job:
         """Where its results are kept; long names of methods and environments are cut to what file systems take."""
         run, parts = self.config.run, [getattr(self.config, group) for group in GROUPS]
         name = f"{self.method[:80]}-{self.env[:80]}-{self.config.hash}"
-        return RunFolder(self.root / run.output_dir / run.study / name, code_stamp(parts))
+        return RunFolder(self.root / run.output_dir / run.study / name, self.config.digest, code_stamp(parts))
 
     @property
     def name(self) -> str:
@@ -127,30 +133,41 @@ class Job:
             report = self._run(show, wait, threads, command)
         except Exception as error:
             note = f"{type(error).__name__}: {error}".replace("\n", " ")
-            report = self._report("failed", note)
+            report = self.report("failed", note)
         return dataclasses.replace(report, seconds=time.perf_counter() - began)
 
-    def _report(self, state: str, note: str = "", regret: float = float("nan")) -> Report:
-        return Report(self.name, self.title, state, note, regret=regret)
+    def skipped(self, survey: Survey) -> Report:
+        """The report of a job whose seeds had all finished before."""
+        with contextlib.suppress(OSError, Timeout, DamagedError):
+            if self.folder.is_open:
+                with self._lock(wait=False):
+                    self.folder.settle()
+        return self.report("skipped", "had finished before", regret=survey.regret)
+
+    def report(self, state: str, note: str = "", regret: float = float("nan")) -> Report:
+        """That the job came to this state."""
+        return Report(self.key, self.name, self.title, state, note, regret=regret)
 
     def _run(self, show: bool, wait: bool, threads: int | None, command: str) -> Report:
         survey = self.survey()
         if survey.state == "finished":
-            return self._report("skipped", "had finished before", regret=survey.regret)
+            return self.skipped(survey)
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(self._lock(wait=False))
             except Timeout:
                 note = f"{self._owner()} is training it"
                 if not wait:
-                    return self._report("busy", note)
+                    return self.report("busy", note)
                 print(f"  {note}: waiting for it", flush=True)
                 stack.enter_context(self._lock(wait=True))
             survey = self.survey()  # another process may have finished it meanwhile
             if survey.state == "finished":
-                return self._report("skipped", "another process has finished it", regret=survey.regret)
+                return self.report("skipped", "another process has finished it", regret=survey.regret)
             if survey.state == "outdated":
-                return self._report("failed", survey.note)
+                return self.report("failed", survey.note)
+            with contextlib.suppress(OSError):
+                self._owner_path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
             if threads is not None:
                 import torch
 
@@ -164,7 +181,7 @@ class Job:
         began = time.perf_counter()
         self.folder.start(device_of(self.config), self.config.run.force, command)
         with run_log(self.folder.path / LOG, show) as log:
-            if survey.state != "new":
+            if survey.state != "new" or survey.note:
                 log.info(self._in_words(survey))
             try:
                 self._train_chunks(survey, show, log)
@@ -172,7 +189,8 @@ class Job:
                 values = {k: v for k, v in self.config.to_plain().items() if k not in ("dry_run", "force")}
                 lost = self.folder.finish(values)
             except BaseException as error:
-                self.folder.fail(error)
+                if self.folder.survey(self.seeds).state != "finished" or self.config.run.force:
+                    self.folder.fail(error)
                 if isinstance(error, Exception):
                     log.error("failed", exc_info=error)
                 log.info(f"kept: {self._in_words(self.survey())}")
@@ -182,7 +200,7 @@ class Job:
             table = self.folder.finished()
             log.info("\n  ".join(results_table(table, self.seeds)))
             log.info(f"{self.folder.path}   {time.perf_counter() - began:.1f} s")
-        return self._report("finished", regret=self.folder.survey(self.seeds).regret)
+        return self.report("finished", regret=self.folder.survey(self.seeds).regret)
 
     def _train_chunks(self, survey: Survey, show: bool, log: logging.Logger) -> None:
         from alignsim.experiment import run_condition
@@ -219,9 +237,16 @@ class Job:
         self.folder.lock_path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(self.folder.lock_path, timeout=-1 if wait else 0)
 
+    @property
+    def _owner_path(self) -> Path:
+        return self.folder.lock_path.with_suffix(".owner")
+
     def _owner(self) -> str:
-        process = self.folder.status().get("process")
-        return "process {id} on {host}".format(**process) if process else "another process"
+        """Who holds the lock, in words."""
+        try:
+            return self._owner_path.read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return "another process"
 
 
 def chunks_of(seeds: Sequence[int], size: int, begun: Sequence[int] = ()) -> list[list[int]]:

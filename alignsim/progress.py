@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -66,7 +67,7 @@ def run_log(path: Path, show: bool) -> Iterator[logging.Logger]:
         handlers.append(_QuietFileHandler(path, encoding="utf-8"))
         handlers[0].setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     if show:
-        screen = logging.StreamHandler(sys.stdout)
+        screen = _ScreenHandler(sys.stdout)
         screen.setFormatter(logging.Formatter("  %(message)s"))
         screen.addFilter(lambda record: record.exc_info is None)
         handlers.append(screen)
@@ -79,6 +80,11 @@ def run_log(path: Path, show: bool) -> Iterator[logging.Logger]:
             logger.removeHandler(handler)
             with contextlib.suppress(OSError):
                 handler.close()
+
+
+class _ScreenHandler(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (its name in logging)
+        raise  # whoever read our output has gone: that ends the command
 
 
 class _QuietFileHandler(logging.FileHandler):

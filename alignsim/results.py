@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import hashlib
 import inspect
 import io
@@ -23,14 +24,19 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
 
-from alignsim.evaluation.measures import MEASURES
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from alignsim.evaluation.measures import DIVERGED, MEASURES
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from alignsim.methods.base import State
+
+T = TypeVar("T")
 
 #: Raised by one whenever the files of a run, or what a condition means, change: older results are then never mixed
 #: with newer ones.
@@ -45,8 +51,8 @@ RESULTS, HISTORY, STATUS, CONFIG, WEIGHTS, LOG = (
     "log.txt",
 )
 
-#: The column of `results.csv` that says which code trained a row, see `code_stamp`.
-CODE = "code"
+#: Columns of `results.csv`: the digest of the condition that a row is of, and which code trained it, see `code_stamp`.
+CONDITION, CODE = "condition", "code"
 
 #: Where finished chunks of seeds and the checkpoint of the next one wait until all seeds of a run are finished.
 UNFINISHED, CHECKPOINT = "unfinished", "checkpoint.pt"
@@ -73,34 +79,23 @@ class Table(NamedTuple):
         return {seed: cells[place] for seed, cells in self.rows.items()}
 
 
-def read_results(path: Path) -> Table:
-    """Read the rows of finished seeds.
+def parse_results(content: bytes) -> Table:
+    """The rows in the bytes of a `results.csv`, of whatever version.
 
     Raises:
         DamagedError: they are not whole.
-        OSError: the file cannot be read.
-    """
-    return parse_results(path.read_bytes())
-
-
-def parse_results(content: bytes) -> Table:
-    """The rows in the bytes of a `results.csv`.
-
-    Raises:
-        DamagedError: the bytes are not what was written.
     """
     try:
         text = content.decode("utf-8")
         if not text.endswith("\n"):
             raise DamagedError("the last line is cut short")
         columns, *lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-        missing = [name for name in ("method", "env", "seed", *MEASURES) if name not in columns]
-        if missing:
+        if missing := [name for name in ("method", "env", "seed", "regret") if name not in columns]:
             raise DamagedError(f"the column {missing[0]} is missing")
         if any(len(line) != len(columns) for line in lines):
             raise DamagedError(f"a line has not {len(columns)} columns")
         rows = {int(line[columns.index("seed")]): line for line in lines}
-        for place in map(columns.index, MEASURES):
+        for place in (columns.index(name) for name in MEASURES if name in columns):
             for line in lines:
                 float(line[place] or "nan")
     except (ValueError, csv.Error) as error:
@@ -179,6 +174,39 @@ def code_stamp(parts: Iterable[object]) -> str:
     return " ".join([str(RESULTS_VERSION), *stamps])
 
 
+@pydantic_dataclass(config=ConfigDict(extra="ignore"))
+class Status:
+    """What `status.json` tells about the last run that had something to train.
+
+    Attributes:
+        state: of that run.
+        started: when, UTC.
+        ended: when, None while it is running (or was killed).
+        error: type, message and traceback of what ended it; also where it was stopped.
+        stopped: whether it was stopped from outside (Ctrl-C, SIGTERM) and did not fail.
+        training: the seeds of the chunk in training.
+        checkpoint: in words, how far that had come when the run ended.
+        force: whether the run trains also what had been finished.
+        command: what the user typed.
+        process: its number and machine.
+        versions: of the results' meaning, see `code_stamp`, and of packages.
+        device: trained on.
+    """
+
+    state: Literal["running", "finished", "failed"]
+    started: str = ""
+    ended: str | None = None
+    error: dict[str, str] | None = None
+    stopped: bool = False
+    training: list[int] = field(default_factory=list)
+    checkpoint: str | None = None
+    force: bool = False
+    command: str = ""
+    process: str = "another process"
+    versions: dict[str, str] = field(default_factory=dict)
+    device: str = ""
+
+
 @dataclass(frozen=True)
 class Survey:
     """What is there of the seeds that a run wants.
@@ -209,12 +237,13 @@ class RunFolder:
 
     Args:
         path: the folder.
+        condition: the digest of the condition.
         code: the stamp of today's code, see `code_stamp`.
     """
 
-    def __init__(self, path: Path, code: str) -> None:
-        self.path, self.code = path, code
-        self._status: dict[str, Any] = {}
+    def __init__(self, path: Path, condition: str = "", code: str = "") -> None:
+        self.path, self.condition, self.code = path, condition, code
+        self._status: Status | None = None
         self._checkpoint: CheckpointFile | None = None
 
     @property
@@ -222,13 +251,12 @@ class RunFolder:
         """The lock that whoever trains the condition holds; outside, so that the folder can be moved or removed."""
         return self.path.parent / ".locks" / f"{self.path.name}.lock"
 
-    def status(self) -> dict[str, Any]:
-        """What `status.json` says; nothing where it cannot be read."""
+    def status(self) -> Status | None:
+        """What `status.json` says; None where it is not there or not what was written."""
         try:
-            status = json.loads((self.path / STATUS).read_text(encoding="utf-8"))
+            return TypeAdapter(Status).validate_json((self.path / STATUS).read_bytes())
         except (OSError, ValueError):
-            return {}
-        return status if isinstance(status, dict) else {}
+            return None
 
     def state_since(self, moment: float) -> str | None:
         """The state of the last run, where it has written it after a moment (seconds since the epoch)."""
@@ -237,7 +265,8 @@ class RunFolder:
                 return None
         except OSError:
             return None
-        return self.status().get("state")
+        status = self.status()
+        return status.state if status else None
 
     def finished(self) -> Table:
         """The rows of finished seeds; none where there are none.
@@ -246,7 +275,7 @@ class RunFolder:
             DamagedError: `results.csv` is not whole.
         """
         try:
-            return read_results(self.path / RESULTS)
+            return parse_results((self.path / RESULTS).read_bytes())
         except FileNotFoundError:
             return Table([], {})
 
@@ -255,8 +284,8 @@ class RunFolder:
         found = {}
         for path in sorted((self.path / UNFINISHED).glob("seeds-*")):
             with contextlib.suppress(DamagedError, OSError):
-                table = read_results(path / RESULTS)
-                if set(table.column(CODE).values()) == {self.code}:
+                table = parse_results((path / RESULTS).read_bytes())
+                if self._stranger(table) is None:
                     found[path] = sorted(table.rows)
         return found
 
@@ -265,77 +294,111 @@ class RunFolder:
         status, note = self.status(), ""
         try:
             table = self.finished()
-            there = {} if force or not table.rows else self._of_this_code(table)
+            stranger = None if force else self._stranger(table)
         except DamagedError as error:
-            there, note = {}, f"{RESULTS} is damaged ({error}): its seeds are trained again"
-        if there is None:
+            table, stranger = Table([], {}), None
+            note = f"{RESULTS} is damaged ({error}): it is set aside and its seeds are trained again"
+        if stranger is not None:
             message = (
-                f"{self.path} was trained by other code (results {_stamps(table)}, now {self.code});"
-                " force=true trains it afresh and replaces them, study=NAME keeps both"
+                f"{self.path} holds results of {stranger};"
+                " force=true trains them afresh and replaces them, study=NAME keeps both"
             )
             return Survey("outdated", [], list(wanted), note=message)
+        there = {} if force else table.rows
         finished = [seed for seed in wanted if seed in there]
         if len(finished) == len(wanted):
-            regrets = [float(there[seed] or "nan") for seed in finished]
-            return Survey("finished", finished, [], regret=sum(regrets) / len(regrets))
-        goes_on = status.get("state") != "finished" and (not force or status.get("force", False))
-        kept = {seed for seeds in self.chunks().values() for seed in seeds} if goes_on else set()
+            return Survey("finished", finished, [], regret=_mean_regret(table, wanted))
+        goes_on = status is None or (status.state != "finished" and (not force or status.force))
+        chunks = self.chunks() if goes_on else {}
+        kept = {seed for seeds in chunks.values() for seed in seeds}
         remaining = [seed for seed in wanted if seed not in there and seed not in kept]
-        begun = status.get("training", []) if goes_on and (self.path / UNFINISHED / CHECKPOINT).exists() else []
-        begun = begun if set(begun) <= set(remaining) else []
-        failed = status.get("state") == "failed" and not status["error"].get("stopped", False)
-        if failed and not note:
-            note = "failed before: {type}: {message}".format(**status["error"])
-        elif begun and not note:
-            note = f"seeds {span(begun)} go on from {status.get('checkpoint') or 'a checkpoint'}"
+        begun: list[int] = []
+        failed = False
+        if status is not None:
+            if goes_on and (self.path / UNFINISHED / CHECKPOINT).exists() and set(status.training) <= set(remaining):
+                begun = status.training
+            failed = status.state == "failed" and not status.stopped
+            if failed and not note:
+                note = "failed before: {type}: {message}".format(**({"type": "", "message": ""} | (status.error or {})))
+            elif begun and not note:
+                note = f"seeds {span(begun)} go on from {status.checkpoint or 'a checkpoint'}"
+        if goes_on and not note and len(chunks) < len(list((self.path / UNFINISHED).glob("seeds-*"))):
+            note = "chunks that are damaged or of other code are trained again"
         state = "partial" if len(remaining) < len(wanted) or begun else "failed" if failed else "new"
         return Survey(state, finished, remaining, begun, note)
 
-    def _of_this_code(self, table: Table) -> dict[int, str] | None:
-        """The regret of each seed, or None where other code trained it."""
-        if CODE not in table.columns or set(table.column(CODE).values()) != {self.code}:
+    def _stranger(self, table: Table) -> str | None:
+        """Whose rows these are, where they are not of this condition and code."""
+        if not table.rows:
             return None
-        return table.column("regret")
+        if CODE not in table.columns:
+            return f"version 1, this alignsim writes version {RESULTS_VERSION}"
+        if (codes := set(table.column(CODE).values())) != {self.code}:
+            return f"other code ({', '.join(sorted(codes))}, now {self.code})"
+        if CONDITION not in table.columns or set(table.column(CONDITION).values()) != {self.condition}:
+            return "another condition"
+        if missing := [name for name in (*MEASURES, *DIVERGED) if name not in table.columns]:
+            return f"other measures ({missing[0]} is missing)"
+        return None
 
     def start(self, device: str, force: bool, command: str) -> None:
         """Mark the run as running, and clear away what can be of no more use."""
         self.path.mkdir(parents=True, exist_ok=True)
         before = self.status()
-        if before.get("state") == "finished" or (force and not before.get("force", False)):
+        if before is not None and (before.state == "finished" or (force and not before.force)):
             shutil.rmtree(self.path / UNFINISHED, ignore_errors=True)
         for folder in (self.path, self.path / UNFINISHED):
             for left in folder.glob(".aside-*"):
                 shutil.rmtree(left, ignore_errors=True)
+        try:
+            self.finished()
+        except DamagedError:  # kept for whoever wants to mend them by hand
+            for name in (RESULTS, HISTORY, WEIGHTS):
+                with contextlib.suppress(FileNotFoundError):
+                    (self.path / name).replace(self.path / f"{name}.damaged-{datetime.now():%Y%m%d-%H%M%S}")
         packages = {name: version(name) for name in ("alignsim", "torch", "numpy")}
-        self._status = {
-            "state": "running",
-            "started": _now(),
-            "ended": None,
-            "error": None,
-            "training": [],
-            "checkpoint": None,
-            "force": force,
-            "command": command,
-            "process": {"id": os.getpid(), "host": socket.gethostname()},
-            "versions": {"results": self.code, **packages, "python": platform.python_version()},
-            "device": device,
-        }
-        write_whole({self.path / STATUS: self._write_status})
+        self._status = Status(
+            state="running",
+            started=_now(),
+            force=force,
+            command=command,
+            process=f"process {os.getpid()} on {socket.gethostname()}",
+            versions={"results": self.code, **packages, "python": platform.python_version()},
+            device=device,
+        )
+        self._write_status()
         (self.path / UNFINISHED).mkdir(exist_ok=True)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the last run has not ended, as far as it has said."""
+        status = self.status()
+        return status is not None and status.state == "running"
+
+    def settle(self) -> None:
+        """Close a run that was killed after its results were complete; nobody else may be training."""
+        status = self.status()
+        if status is None or status.state != "running" or status.force:
+            return
+        rows = set(self.finished().rows)
+        if (self.path / UNFINISHED / CHECKPOINT).exists() or any(set(c) - rows for c in self.chunks().values()):
+            return
+        self._status = status
+        self._write_status(state="finished", ended=_now(), training=[])
+        shutil.rmtree(self.path / UNFINISHED, ignore_errors=True)
 
     def start_chunk(self, seeds: Sequence[int]) -> CheckpointFile:
         """Say which seeds are trained now; returns where their training is saved."""
-        self._status["training"] = list(seeds)
-        write_whole({self.path / STATUS: self._write_status})
+        self._write_status(training=list(seeds))
         owner = {"code": self.code, "seeds": list(seeds)}
         self._checkpoint = CheckpointFile(self.path / UNFINISHED / CHECKPOINT, owner)
         return self._checkpoint
 
     def keep_chunk(self, results: pd.DataFrame, history: pd.DataFrame, weights: Mapping[str, Any]) -> None:
         """Keep what a chunk of seeds gave: a folder that appears whole. Its checkpoint is of no more use."""
-        seeds = list(results["seed"])
+        seeds, stamps = list(results["seed"]), {CONDITION: self.condition, CODE: self.code}
         files: dict[str, Callable[[Path], object]] = {
-            RESULTS: lambda path: results.assign(**{CODE: self.code}).to_csv(path, index=False),
+            RESULTS: lambda path: results.assign(**stamps).to_csv(path, index=False),
             HISTORY: lambda path: history.to_csv(path, index=False),
             WEIGHTS: lambda path: _save_tensors({"seeds": seeds, **weights}, path),
         }
@@ -356,36 +419,34 @@ class RunFolder:
         Returns:
             What could not be kept of earlier seeds because a file is damaged, in words.
         """
-        import pandas as pd
-        import torch
         from omegaconf import OmegaConf
 
-        sources, lost = [*self.chunks()], []
-        with contextlib.suppress(DamagedError):
-            if self._of_this_code(self.finished()) is not None:
-                sources.insert(0, self.path)
-        tables: dict[str, list[pd.DataFrame]] = {RESULTS: [], HISTORY: []}
-        weights: dict[str, Any] = {}
-        for source in sources:
-            for name, found in tables.items():
+        sources, lost = [*self.chunks()], list[str]()
+        if (old := self.finished()).rows and self._stranger(old) is None:
+            sources.insert(0, self.path)
+
+        def whole(name: str, read: Callable[[Path], T]) -> list[T]:
+            found = []
+            for source in sources:
                 try:
-                    found.append(pd.read_csv(source / name, dtype=str, keep_default_na=False))
-                except (OSError, ValueError) as error:
+                    found.append(read(source / name))
+                except (OSError, DamagedError) as error:
                     lost.append(f"{source / name} is damaged, its seeds are left out of it ({error})")
-            try:
-                newer = torch.load(source / WEIGHTS, weights_only=True)
-                weights = stacked(weights, newer)
-            except Exception as error:  # whatever torch raises at a damaged file
-                lost.append(f"{source / WEIGHTS} is damaged, its seeds are left out of it ({type(error).__name__})")
-        results, history = (by_seed(found) for found in tables.values())
-        self._status |= {"state": "finished", "ended": _now(), "training": []}
+            return found
+
+        results = by_seed([_read_text(source / RESULTS) for source in sources])
+        history = by_seed(whole(HISTORY, _read_text))
+        weights: dict[str, Any] = {}
+        for newer in whole(WEIGHTS, _read_weights):
+            weights = stacked(weights, newer)
+        finished = self._changed(state="finished", ended=_now(), training=[])
         write_whole(
             {
                 self.path / WEIGHTS: lambda path: _save_tensors(weights, path),
                 self.path / HISTORY: lambda path: history.to_csv(path, index=False),
                 self.path / CONFIG: lambda path: OmegaConf.save(OmegaConf.create(dict(config)), path),
                 self.path / RESULTS: lambda path: results.to_csv(path, index=False),
-                self.path / STATUS: self._write_status,
+                self.path / STATUS: lambda path: path.write_bytes(finished),
             }
         )
         shutil.rmtree(self.path / UNFINISHED, ignore_errors=True)
@@ -394,19 +455,24 @@ class RunFolder:
     def fail(self, error: BaseException) -> None:
         """Mark the run as failed and keep the error; silent where not even that can be written."""
         stopped = not isinstance(error, Exception)
-        message = {
+        told = {
             "type": type(error).__name__,
             "message": str(error) or ("stopped" if stopped else ""),
-            "stopped": stopped,
             "traceback": "".join(traceback.format_exception(error)),
         }
         at = self._checkpoint.saved_at if self._checkpoint else None
-        self._status |= {"state": "failed", "ended": _now(), "error": message, "checkpoint": at}
         with contextlib.suppress(OSError):
-            write_whole({self.path / STATUS: self._write_status})
+            self._write_status(state="failed", ended=_now(), error=told, stopped=stopped, checkpoint=at)
 
-    def _write_status(self, path: Path) -> None:
-        path.write_text(json.dumps(self._status, indent=2) + "\n", encoding="utf-8")
+    def _write_status(self, **changes: Any) -> None:
+        content = self._changed(**changes)
+        write_whole({self.path / STATUS: lambda path: path.write_bytes(content)})
+
+    def _changed(self, **changes: Any) -> bytes:
+        """The status of the run after some changes, as it is written."""
+        assert self._status is not None, "the run has not started"
+        self._status = dataclasses.replace(self._status, **changes)
+        return (json.dumps(dataclasses.asdict(self._status), indent=2) + "\n").encode()
 
 
 class CheckpointFile:
@@ -443,6 +509,40 @@ class CheckpointFile:
         self.saved_at = state["at"]
 
 
+def _read_text(path: Path) -> pd.DataFrame:
+    """A table of seeds with every cell as it was written.
+
+    Raises:
+        DamagedError: it is not one.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table["seed"].map(int)
+    except (ValueError, KeyError) as error:
+        raise DamagedError(f"{type(error).__name__}: {error}") from error
+    return table
+
+
+def _read_weights(path: Path) -> dict[str, Any]:
+    """Weights as `RunFolder.keep_chunk` has saved them.
+
+    Raises:
+        DamagedError: they are not.
+    """
+    import torch
+
+    try:
+        weights: dict[str, Any] = torch.load(path, weights_only=True)
+        models = [model for name, model in weights.items() if name != "seeds"]
+        if any(len(p) != len(weights["seeds"]) for model in models for p in model.values()):
+            raise DamagedError("a parameter is not of all its seeds")
+    except Exception as error:  # whatever torch raises at a damaged file
+        raise DamagedError(f"{type(error).__name__}") from error
+    return weights
+
+
 def by_seed(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Tables of text in one, in the order of the seeds; where two have a seed, the later one counts."""
     import pandas as pd
@@ -452,8 +552,8 @@ def by_seed(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     for table in reversed(tables):
         kept.append(table[~table["seed"].isin(taken)])
         taken |= set(table["seed"])
-    joined = pd.concat(kept[::-1], ignore_index=True)
-    return joined.sort_values("seed", key=lambda seeds: seeds.astype(int), kind="stable", ignore_index=True)
+    joined = pd.concat(kept[::-1] or [pd.DataFrame({"seed": []})], ignore_index=True)
+    return joined.sort_values("seed", key=lambda seeds: seeds.map(int), kind="stable", ignore_index=True)
 
 
 def stacked(older: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[str, Any]:
@@ -516,10 +616,11 @@ def _flush(path: Path) -> None:
         os.close(file)
 
 
-def _stamps(table: Table) -> str:
-    if CODE not in table.columns:
-        return "1"
-    return ", ".join(sorted(set(table.column(CODE).values())))
+def _mean_regret(table: Table, seeds: Sequence[int]) -> float:
+    """Mean regret of some seeds; NaN where one diverged: what it is left with says nothing of the condition."""
+    regrets, diverged = table.column("regret"), table.column("diverged")
+    values = [float("nan") if diverged[seed] == "True" else float(regrets[seed] or "nan") for seed in seeds]
+    return sum(values) / len(values)
 
 
 def _now() -> str:

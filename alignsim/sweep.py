@@ -48,9 +48,9 @@ class Sweep:
         multirun: False for a command that is a single job.
         fail_fast: start no job after one has failed.
         common: the changes that all jobs share; they are told once.
-        jobs: by their overrides; empty where a sweeper decides them as it goes.
-        remaining: the keys of the jobs that had not finished before.
-        reports: of the jobs that are over.
+        jobs: by their overrides, Hydra's too; empty where a sweeper decides them as it goes.
+        remaining: the overrides of the jobs that had not finished before.
+        reports: of the jobs that are over, by their keys.
         to_run: how many jobs are launched, 0 where that is not known.
         started: how many of them have been.
         here: whether this is the process of the command.
@@ -65,7 +65,7 @@ class Sweep:
     common: frozenset[str] = frozenset()
     jobs: dict[tuple[str, ...], Job] = field(default_factory=dict)
     remaining: list[tuple[str, ...]] = field(default_factory=list)
-    reports: list[Report] = field(default_factory=list)
+    reports: dict[tuple[str, ...], Report] = field(default_factory=dict)
     to_run: int = 0
     started: int = 0
     here: bool = True
@@ -75,7 +75,7 @@ class Sweep:
     began: float = field(default_factory=time.monotonic)
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"jobs": {}, "remaining": [], "reports": [], "here": False}
+        return vars(self) | {"jobs": {}, "remaining": [], "reports": {}, "here": False}
 
     def plan(self, jobs: dict[tuple[str, ...], Job], planned: bool) -> None:
         """The jobs of a command are known, or two possible ones: they are told apart by what they do not share."""
@@ -94,7 +94,7 @@ class Sweep:
         job = self.short(job)
         self.started += 1
         if self.fail_fast and (self._count("failed") or (self.stop_file is not None and self.stop_file.exists())):
-            report = Report(job.name, job.title, "not run", "a job before it failed")
+            report = job.report("not run", "a job before it failed")
         else:
             if self.here:
                 print(f"{self._position()}{job.title}", flush=True)
@@ -113,20 +113,24 @@ class Sweep:
 
     def note(self, report: Report) -> None:
         """Keep the report of a job, in place of an earlier one."""
-        self.reports = [r for r in self.reports if (r.name, r.title) != (report.name, report.title)] + [report]
+        self.reports[report.key] = report
 
     def skip_finished(self) -> list[tuple[str, ...]]:
         """Say which jobs had finished before, one line each; the others remain."""
         self.remaining = []
         if self.multirun:
-            folder = next(iter(self.jobs.values())).folder.path.parent
+            folders = {job.folder.path.parent for job in self.jobs.values()}
+            where = f"{folders.pop()}" if len(folders) == 1 else f"{len(folders)} studies"
             told = f", all with {' '.join(sorted(self.common))}" if self.common else ""
-            print(f"{len(self.jobs)} conditions in {folder}{told}")
+            print(f"{_counted(Counter(), len(self.jobs))} in {where}{told}")
         for overrides, job in self.jobs.items():
-            survey = job.survey()
-            if survey.state == "finished":
+            try:
+                survey = job.survey()
+            except OSError:  # running it will tell
+                survey = None
+            if survey is not None and survey.state == "finished":
+                self.note(job.skipped(survey))
                 print(f"finished before   {job.title}   {job.folder.path}")
-                self.reports.append(Report(job.name, job.title, "skipped", "had finished before", regret=survey.regret))
             else:
                 self.remaining.append(overrides)
         sys.stdout.flush()
@@ -134,15 +138,19 @@ class Sweep:
 
     def dry_run(self) -> None:
         """Say what running each job would do."""
-        prospects = [(job, *job.prospect()) for job in self.jobs.values()]
-        width = max(len(job.title) for job, _, _ in prospects)
-        for job, state, words in prospects:
+        width = max(len(job.title) for job in self.jobs.values())
+        counts = Counter[str]()
+        for job in self.jobs.values():
+            try:
+                state, words = job.prospect()
+            except OSError as error:
+                state, words = "failed", f"cannot be read: {error}"
+            counts[state] += 1
             print(f"{state:<9} {job.title:<{width}}   {words}")
-        counts = Counter(state for _, state, _ in prospects)
-        print(f"dry run of {_counted(counts, len(prospects))}; nothing was done")
+        print(f"dry run of {_counted(counts, len(self.jobs))}; nothing was done")
 
     def _count(self, state: str) -> int:
-        return sum(report.state == state for report in self.reports)
+        return sum(report.state == state for report in self.reports.values())
 
     def _position(self) -> str:
         """Where a sweep is, such as `[3 of 8 · 1 finished · 1 failed · about 40 s left]  `."""
@@ -151,7 +159,7 @@ class Sweep:
         number = f"{self.started} of {self.to_run}" if self.to_run else f"{self.started}"
         states = ("finished", "skipped", "failed")
         parts = [number, *(f"{self._count(state)} {state}" for state in states if self._count(state))]
-        trained = [report.seconds for report in self.reports if report.state in ("finished", "failed")]
+        trained = [report.seconds for report in self.reports.values() if report.state in ("finished", "failed")]
         if trained and self.to_run:
             each = sum(trained) / len(trained)
             parts.append(f"about {duration(each * (self.to_run - self.started + 1))} left")
@@ -159,23 +167,29 @@ class Sweep:
 
     def table(self) -> str:
         """What finished, what was skipped, what failed and why."""
-        counts = Counter(report.state for report in self.reports)
-        order = ["finished", "skipped", "not run", "failed"]
-        shown = [r for r in self.reports if r.state != "skipped" or counts["skipped"] <= SKIPPED_IN_TABLE]
+        reports = list(self.reports.values())
+        counts = Counter(report.state for report in reports)
+        order = ["finished", "skipped", "busy", "not run", "failed"]
+        shown = [r for r in reports if r.state != "skipped" or counts["skipped"] <= SKIPPED_IN_TABLE]
         shown.sort(key=lambda report: order.index(report.state))
         width = max((len(report.title) for report in shown), default=0)
-        lines = [f"{_counted(counts, len(self.reports))}, in {duration(time.monotonic() - self.began)}"]
+        lines = [f"{_counted(counts, len(reports))}, in {duration(time.monotonic() - self.began)}"]
         for report in shown:
             told = report.note or duration(report.seconds)
             lines.append(f"  {report.state:<9} {report.title:<{width}}   {report.name}   {told}")
-        if len(shown) < len(self.reports):
+        if len(shown) < len(reports):
             lines.append(f"  skipped   {counts['skipped']} conditions that had finished before")
-        if not self.jobs and (found := [report for report in self.reports if math.isfinite(report.regret)]):
+        if not self.jobs and (found := [report for report in reports if math.isfinite(report.regret)]):
             best = min(found, key=lambda report: report.regret)
             lines.append(f"smallest mean regret {best.regret:.4f}: {best.title}   {best.name}")
         if counts["failed"] or counts["not run"]:
             lines.append("the same command again trains what failed and leaves what is finished")
         return "\n".join(lines)
+
+    def close(self) -> None:
+        """Leave nothing behind that only this command needed."""
+        if self.stop_file is not None:
+            self.stop_file.unlink(missing_ok=True)
 
     @property
     def has_failed(self) -> bool:
@@ -251,15 +265,15 @@ class _PlannedSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch what remains; what another process is training comes last, when it should be finished."""
-        sweep, launcher = self._sweep, self.launcher
-        assert launcher is not None
-        remaining = sweep.remaining
-        for sweep.wait in (False, True):
-            if remaining:
-                sweep.to_run += len(remaining)
-                launcher.launch(remaining, initial_job_idx=0)
-            busy = {report.name for report in sweep.reports if report.state == "busy"}
-            remaining = [key for key, job in sweep.jobs.items() if job.name in busy]
+        sweep = self._sweep
+        assert self.launcher is not None
+        sweep.to_run, sweep.wait = len(sweep.remaining), False
+        self.launcher.launch(sweep.remaining, initial_job_idx=0)
+        busy = {report.key for report in sweep.reports.values() if report.state == "busy"}
+        if busy:
+            sweep.started, sweep.wait = sweep.started - len(busy), True
+            again = [overrides for overrides in sweep.remaining if sweep.jobs[overrides].key in busy]
+            self.launcher.launch(again, initial_job_idx=0)
 
 
 class _Launcher(Launcher):
@@ -277,41 +291,47 @@ class _Launcher(Launcher):
         jobs = [sweep.jobs[key] for key in map(tuple, job_overrides) if key in sweep.jobs]
         sweep.threads = threads_of_a_job(settings.launcher, len(job_overrides))
         sweep.to_run = sweep.to_run or int(settings.sweeper.get("n_trials") or 0)
-        if sweep.fail_fast:
+        if sweep.fail_fast and sweep.stop_file is None:
             sweep.stop_file = Path(settings.sweep.dir).absolute() / ".locks" / f"stop-{uuid.uuid4().hex}"
             sweep.stop_file.parent.mkdir(parents=True, exist_ok=True)
+        unknown = [JobReturn(overrides=overrides) for overrides in job_overrides]
+        here = str(settings.launcher._target_).endswith(".BasicLauncher")
+        returns: Sequence[JobReturn] = unknown
         try:
-            here = str(settings.launcher._target_).endswith(".BasicLauncher")
             with contextlib.nullcontext() if here else _following(jobs):
                 returns = self._inner.launch(job_overrides, initial_job_idx)
         except Exception as error:  # a worker was killed, or the cluster gave up: what became of the jobs?
-            returns = [JobReturn(overrides=overrides, _return_value=error) for overrides in job_overrides]
-        finally:
-            if sweep.stop_file is not None:
-                sweep.stop_file.unlink(missing_ok=True)
-        return [self._noted(overrides, given) for overrides, given in zip(job_overrides, returns, strict=True)]
+            returns = [dataclasses.replace(given, _return_value=error) for given in unknown]
+        except KeyboardInterrupt:
+            if not here:
+                self._noted_all(job_overrides, unknown)
+            raise
+        return self._noted_all(job_overrides, returns)
+
+    def _noted_all(self, jobs: Sequence[Sequence[str]], returns: Sequence[JobReturn]) -> list[JobReturn]:
+        return [self._noted(overrides, given) for overrides, given in zip(jobs, returns, strict=True)]
 
     def _noted(self, overrides: Sequence[str], given: JobReturn) -> JobReturn:
         report = given._return_value
         if not isinstance(report, Report):  # the job broke before or after it was one
             report = self._found_out(overrides, report)
-        if report not in self._sweep.reports:
-            self._sweep.note(report)
-        failed = report.state in ("failed", "not run")
-        outcome: Any = RuntimeError(report.note) if failed else report.regret
+        self._sweep.note(report)
+        failed = report.state in ("failed", "not run") or not math.isfinite(report.regret)
+        outcome: Any = RuntimeError(report.note or "seeds diverged") if failed else report.regret
         status = JobStatus.FAILED if failed else JobStatus.COMPLETED
         return dataclasses.replace(given, status=status, _return_value=outcome)
 
     def _found_out(self, overrides: Sequence[str], error: object) -> Report:
         """What became of a job that did not report: its folder may tell."""
         job = self._sweep.jobs.get(tuple(overrides))
-        note = f"{type(error).__name__}: {error}".replace("\n", " ")[:300]
+        note = f"{type(error).__name__}: {error}".replace("\n", " ")[:300] if error else "stopped"
+        state = "failed" if error else "not run"
         if job is None:
-            return Report("?", " ".join(overrides), "failed", note)
+            return Report(tuple(overrides), "?", " ".join(overrides), state, note)
         survey = job.survey()
         if survey.state == "finished":
-            return Report(job.name, job.title, "finished", regret=survey.regret)
-        return Report(job.name, job.title, "failed", survey.note or note)
+            return job.report("finished", regret=survey.regret)
+        return job.report(state, survey.note or note)
 
 
 @contextlib.contextmanager

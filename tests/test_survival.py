@@ -30,10 +30,11 @@ def unbroken(tmp_path_factory):
     return only_folder(cwd)
 
 
-def assert_same(folder, unbroken):
+def assert_same(folder, unbroken, set_aside="?"):
     for name in ("results.csv", "history.csv"):
         assert (folder / name).read_bytes() == (unbroken / name).read_bytes()
-    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in unbroken.iterdir())
+    names = sorted(path.name for path in folder.iterdir() if set_aside not in path.name)
+    assert names == sorted(path.name for path in unbroken.iterdir())
 
 
 def wait_for(condition, process, seconds=60):
@@ -83,7 +84,7 @@ def test_killed_at_many_random_moments_the_same_command_gives_the_same_bytes(unb
 
 def test_a_finished_chunk_and_a_checkpoint_are_used_and_damaged_ones_are_not(unbroken, tmp_path):
     process = start("train", *LONG, cwd=tmp_path)
-    wait_for(lambda: list(tmp_path.glob("outputs/default/*/unfinished/seeds-0-1/results.csv")), process)
+    wait_for(lambda: any(json.loads(path.read_text())["training"] == [2, 3] for path in statuses(tmp_path)), process)
     wait_for(lambda: checkpoints(tmp_path), process)
     process.kill()
     process.communicate()
@@ -221,9 +222,38 @@ def test_damaged_files_are_never_read_as_results(unbroken, tmp_path):
         assert "results.csv is damaged" in told
         assert "finished " not in told
     run("train", *LONG, cwd=cwd)
-    assert_same(only_folder(cwd), unbroken)
-    for content in (b"", b"{", os.urandom(300), b"[1, 2]", b'{"state": "failed"}'):
-        assert "finished" in run("train", *LONG, "dry_run=true", cwd=damaged("status.json", content))
+    assert_same(only_folder(cwd), unbroken, ".damaged-")
+    odd = (b'{"state": "failed"}', b'{"state": "failed", "training": "x"}', b'{"state": "failed", "error": null}')
+    for content in (b"", b"{", os.urandom(300), b"[1, 2]", *odd):
+        cwd = damaged("status.json", content)
+        assert "finished" in run("train", *LONG, "dry_run=true", cwd=cwd)
+        (only_folder(cwd) / "results.csv").unlink()
+        told = run("train", *LONG, "dry_run=true", cwd=cwd)
+        assert ("failed" if content in (odd[0], odd[2]) else "new") in told
+
+
+def test_damaged_results_are_set_aside_and_said(tmp_path):
+    arguments = ["method=dpo", *TINY[1:]]
+    run("train", *arguments, "seeds.count=3", cwd=tmp_path)
+    folder = only_folder(tmp_path)
+    rows = (folder / "results.csv").read_bytes()
+    (folder / "results.csv").write_bytes(rows + b"x")
+    output = run("train", *arguments, "seeds.count=1", cwd=tmp_path)
+    assert "results.csv is damaged (the last line is cut short): it is set aside" in output
+    for name in ("results.csv", "history.csv", "weights.pt"):
+        assert len(list(folder.glob(f"{name}.damaged-*"))) == 1
+    assert (next(folder.glob("results.csv.damaged-*"))).read_bytes() == rows + b"x"
+
+
+def test_a_run_killed_after_its_results_were_complete_is_closed(tmp_path):
+    arguments = ["method=dpo", *TINY]
+    run("train", *arguments, cwd=tmp_path)
+    status = only_folder(tmp_path) / "status.json"
+    status.write_text(status.read_text().replace('"finished"', '"running"'))
+    (status.parent / "unfinished").mkdir()
+    assert "finished before" in run("train", *arguments, cwd=tmp_path)
+    assert json.loads(status.read_text())["state"] == "finished"
+    assert not (status.parent / "unfinished").exists()
 
 
 def test_seeds_that_damaged_weights_and_curves_have_lost_are_told(tmp_path):
@@ -231,7 +261,7 @@ def test_seeds_that_damaged_weights_and_curves_have_lost_are_told(tmp_path):
     run("train", *arguments, cwd=tmp_path)
     folder = only_folder(tmp_path)
     (folder / "weights.pt").write_bytes(b"garbage")
-    (folder / "history.csv").write_bytes(b"")
+    (folder / "history.csv").write_bytes(b"a,b\n1,2\n")
     output = run("train", *arguments, "seeds.count=3", cwd=tmp_path)
     assert "weights.pt is damaged, its seeds are left out of it" in output
     assert "history.csv is damaged, its seeds are left out of it" in output

@@ -145,8 +145,8 @@ def test_results_of_other_code_are_not_mixed_but_named(mine, tmp_path):
     rows = (folder / "results.csv").read_bytes()
     (tmp_path / "mine.py").write_text(MINE + "\n# another method now\n")
     output = run("train", *arguments, "seeds.count=3", cwd=tmp_path, env=env, code=1)
-    assert re.search(r"was trained by other code \(results 2 mine\.py:\w{8}, now 2 mine\.py:\w{8}\)", output)
-    assert "force=true trains it afresh and replaces them, study=NAME keeps both" in output
+    assert re.search(r"holds results of other code \(2 mine\.py:\w{8}, now 2 mine\.py:\w{8}\)", output)
+    assert "force=true trains them afresh and replaces them, study=NAME keeps both" in output
     assert (folder / "results.csv").read_bytes() == rows
     assert "outdated" in run("train", *arguments, "dry_run=true", cwd=tmp_path, env=env)
     run("train", *arguments, "beta=0.7", cwd=tmp_path, env=env)
@@ -161,11 +161,48 @@ def test_results_of_an_older_format_are_not_mixed_but_named(tmp_path):
     run("train", *arguments, cwd=tmp_path)
     results = only_folder(tmp_path) / "results.csv"
     pd.read_csv(results, dtype=str).drop(columns="code").to_csv(results, index=False)
-    assert "was trained by other code (results 1, now 2)" in run("train", *arguments, cwd=tmp_path, code=1)
+    assert "holds results of version 1, this alignsim writes version 2" in run(
+        "train", *arguments, cwd=tmp_path, code=1
+    )
     output = run("plot", cwd=tmp_path, code=1)
     assert "results of version 1, this alignsim has 2; train it again with force=true, left out" in output
     run("train", *arguments, "force=true", cwd=tmp_path)
     run("plot", cwd=tmp_path)
+
+
+def test_results_of_another_condition_or_with_other_measures_are_not_mixed(tmp_path):
+    arguments = ["-m", "method=dpo", *TINY, "beta=0.5,0.6"]
+    run("train", *arguments, cwd=tmp_path)
+    one, other = sorted((tmp_path / "outputs" / "default").glob("*/results.csv"))
+    rows = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    assert "holds results of another condition" in run("train", *arguments, cwd=tmp_path, code=1)
+    one.write_bytes(rows)
+    pd.read_csv(one, dtype=str).drop(columns="kl").to_csv(one, index=False)
+    assert "holds results of other measures (kl is missing)" in run("train", *arguments, cwd=tmp_path, code=1)
+
+
+def test_jobs_that_differ_only_in_where_or_how_they_run_are_told_apart(tmp_path):
+    (tmp_path / "outputs" / "x").mkdir(parents=True)
+    (tmp_path / "outputs" / "x" / ".locks").touch()
+    output = run("train", "-m", "method=dpo", *TINY, "study=x,y", cwd=tmp_path, code=1)
+    assert "2 conditions: 1 failed, 1 finished" in output
+    assert re.search(r"failed +dpo · gap +study=x", output)
+    output = run("train", "-m", "method=dpo", *TINY[1:], "study=y", "seeds.count=2,3", cwd=tmp_path)
+    assert "2 conditions: 1 finished, 1 skipped" in output
+
+
+def test_a_folder_that_cannot_be_read_fails_alone(tmp_path):
+    arguments = ["-m", "method=dpo", *TINY]
+    run("train", *arguments, "beta=0.5", cwd=tmp_path)
+    results = only_folder(tmp_path) / "results.csv"
+    results.unlink()
+    results.mkdir()
+    assert re.search(
+        "failed .*beta=0.5 .*directory", run("train", *arguments, "beta=0.5,0.6", "dry_run=true", cwd=tmp_path)
+    )
+    output = run("train", *arguments, "beta=0.5,0.6", cwd=tmp_path, code=1)
+    assert "2 conditions: 1 failed, 1 finished" in output
 
 
 def test_diverged_seeds_are_marked_counted_and_in_no_mean(tmp_path):
@@ -234,6 +271,9 @@ def test_an_optuna_search_runs_and_goes_on(tmp_path):
     assert "3 conditions: 1 finished, 2 skipped" in output
     rates = [pd.read_csv(path) for path in (tmp_path / "outputs" / "default").glob("*/results.csv")]
     assert pd.concat(rates)["method.supervised.learning_rate"].between(1e-4, 1e-1).all()
+    bad = ["threads=1", "method.supervised.learning_rate=interval(1e30,1e31)", "study=bad", "hydra.sweeper.n_trials=2"]
+    output = run("train", *search[:-1], *bad, cwd=tmp_path)
+    assert "smallest mean regret" not in output, "a condition whose seeds diverged is no good one"
     assert "dry_run=true: cannot tell" in run("train", *search, "dry_run=true", cwd=tmp_path, code=2)
     bad = [*search[:-1], "method.supervised.learning_rate=interval(-1,1)"]
     assert "learning_rate=-1.0: must be greater than 0" in run("train", *bad, cwd=tmp_path, code=2)
@@ -256,7 +296,7 @@ def test_random_search_draws_the_same_for_every_method_and_every_time(tmp_path):
     assert abs(np.median(rates) + 2.5) < 0.6, "uniform in the logarithm"
     assert run("train", *search, cwd=tmp_path) == output
     assert run("train", *search, "random.seed=1", cwd=tmp_path) != output
-    assert "random.draws=0: must be greater than 0" in run("train", *search, "random.draws=0", cwd=tmp_path, code=2)
+    assert "random.draws=0: must be greater" in run("train", *search, "random.draws=0", cwd=tmp_path, code=2)
 
 
 def test_sweeps_of_a_file_are_known_beforehand(tmp_path):

@@ -24,8 +24,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem
+from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem, check
 from alignsim.config.random_search import drawn, interval_of
+from alignsim.config.schema import RandomSearch
 
 #: Options of Hydra's groups that need a package of an extra of ours: (package, extra).
 EXTRAS = {
@@ -35,6 +36,9 @@ EXTRAS = {
     "hydra/launcher=ray_cluster": ("hydra_ray_launcher", "ray"),
     "hydra/sweeper=optuna_search": ("hydra_optuna_sweeper", "optuna"),
 }
+
+#: Keys that are about a command and not about each of its jobs.
+FOR_THE_WHOLE_SWEEP = ("dry_run", "force", "fail_fast", "random")
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def plain_values(config: DictConfig) -> dict[str, Any]:
 
 
 def checked_command_line(
-    arguments: list[str], config_name: str, check: Callable[[Mapping[str, Any]], object]
+    arguments: list[str], config_name: str, read: Callable[[Mapping[str, Any]], object]
 ) -> CommandLine:
     """The jobs of a command line, once every one of them is known to be good.
 
@@ -104,7 +108,7 @@ def checked_command_line(
     Args:
         arguments: as the user gave them, without the program's name.
         config_name: the primary configuration.
-        check: turns plain values into a configuration; raises ConfigurationError where they are no good.
+        read: turns plain values into a configuration; raises ConfigurationError where they are no good.
 
     Raises:
         ConfigurationError: with every problem of every job.
@@ -112,6 +116,8 @@ def checked_command_line(
     options = get_args_parser().parse_args(arguments)
     if options.help or options.hydra_help or options.shell_completion or options.info:
         return CommandLine(arguments)
+    if options.experimental_rerun:
+        raise ConfigurationError([Problem("--experimental-rerun", options.experimental_rerun, "is not supported")])
     if options.cfg and options.multirun:
         raise ConfigurationError([Problem("--cfg", NO_VALUE, "shows a single job; leave out -m (--multirun)")])
     search_path = []
@@ -121,7 +127,7 @@ def checked_command_line(
             raise ConfigurationError([Problem("--config-dir", options.config_dir, "must be an existing folder")])
         search_path = [f"hydra.searchpath=['file://{extra}']"]
     with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
-        examined = _Examination(options.config_name or config_name, search_path, check, options.multirun)
+        examined = _Examination(options.config_name or config_name, search_path, read, options.multirun)
         good, jobs = examined.check(list(options.overrides))
     arguments = [good.get(argument, argument) for argument in arguments]
     return CommandLine(arguments, not options.cfg, examined.multirun, jobs, examined.planned)
@@ -131,9 +137,9 @@ class _Examination:
     """One command line under examination: its problems are collected, never raised one by one."""
 
     def __init__(
-        self, config_name: str, search_path: list[str], check: Callable[[Mapping[str, Any]], object], multirun: bool
+        self, config_name: str, search_path: list[str], read: Callable[[Mapping[str, Any]], object], multirun: bool
     ) -> None:
-        self._config_name, self._search_path, self._check = config_name, search_path, check
+        self._config_name, self._search_path, self._read = config_name, search_path, read
         self.multirun, self.planned, self._lacks_an_extra = multirun, True, False
         self._problems: list[Problem] = []
         self._known_options: dict[str, list[str]] = {}
@@ -142,7 +148,7 @@ class _Examination:
     def check(self, given: list[str]) -> tuple[dict[str, str], list[CheckedJob]]:
         """For each argument that was given, the one that Hydra should get; and the jobs, or two of them."""
         config = self._sweep_config(given) if self.multirun else None
-        sweeper = config.hydra.sweeper if config is not None else {}
+        sweeper = (config.hydra.sweeper if config is not None else None) or {}
         self.planned = str(sweeper.get("_target_", ".BasicSweeper")).endswith(".BasicSweeper")
         params = sweeper.get("params") or {}
         good: dict[str, str] = {}
@@ -233,6 +239,8 @@ class _Examination:
         given = _given(override)
         if override.is_sweep_override() and not self.multirun:
             self._problems.append(Problem(key, given, "several values need -m (--multirun) on the command line"))
+        elif override.is_sweep_override() and key.partition(".")[0] in FOR_THE_WHOLE_SWEEP:
+            self._problems.append(Problem(key, given, "is for the whole sweep: it cannot have several values"))
         elif (interval := interval_of(override)) is not None:
             if not interval.is_sound:
                 message = f"must be an interval from a lower end{' above 0' * interval.log} to a higher one"
@@ -254,19 +262,18 @@ class _Examination:
         intervals = [override for override in overrides if interval_of(override) is not None]
         if not intervals:
             return _product(overrides)
-        fixed = [override for override in overrides if not override.is_sweep_override()]
+        fixed = [override.input_line or "" for override in overrides if not override.is_sweep_override()]
         try:
-            search = plain_values(self._composed([o.input_line or "" for o in fixed])[0])["random"]
-            draws, seed = search["draws"], int(search["seed"])
+            values = plain_values(self._composed(fixed)[0]).get("random", {})
         except Exception:  # checking the first draw will show why
-            draws, seed = 1, 0
-        if draws is None:
+            values = {"draws": 1}
+        search = check(RandomSearch, values, "random", self._problems) or RandomSearch(draws=1)
+        if search.draws is None:
             message = "an interval needs random.draws=N (random search) or hydra/sweeper=optuna_search"
             self._problems += [Problem(o.key_or_group, _given(o), message) for o in intervals]
-        draws = draws if isinstance(draws, int) and draws > 0 else 1  # what else it may be is told with that draw
         jobs = []
-        for draw in range(draws):
-            lines = [drawn(o, draw, seed) if o in intervals else o.input_line or "" for o in overrides]
+        for draw in range(search.draws or 1):
+            lines = [drawn(o, draw, search.seed) if o in intervals else o.input_line or "" for o in overrides]
             jobs += _product(OverridesParser.create(config_loader=self._loader).parse_overrides(lines))
         return jobs
 
@@ -280,7 +287,7 @@ class _Examination:
     def _examine(self, job: list[str]) -> CheckedJob | list[Problem]:
         try:
             config, choices = self._composed(job)
-            return CheckedJob(job, choices, self._check(plain_values(config)))
+            return CheckedJob(job, choices, self._read(plain_values(config)))
         except ConfigurationError as error:
             return error.problems
         except Exception as error:  # whatever Hydra, OmegaConf or YAML raise at a file or an override

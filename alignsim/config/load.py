@@ -43,10 +43,14 @@ class TrainConfig:
         return {**groups, "beta": self.run.beta, "evaluation": to_plain(self.run.evaluation)}
 
     @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the identity of the condition, 64 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+
+    @property
     def hash(self) -> str:
-        """Eight hexadecimal digits made from the identity of the condition."""
-        canonical = json.dumps(self.identity, sort_keys=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:8]
+        """The first eight digits of it: the end of the folder's name."""
+        return self.digest[:8]
 
     def to_plain(self) -> dict[str, Any]:
         """The whole resolved configuration as plain values: `load` gives it back."""

@@ -30,8 +30,8 @@ class Seeds:
         chunk: how many are trained in one stack; finished chunks are kept whatever happens later.
     """
 
-    first: NonNegativeInt = 0
-    count: PositiveInt = 16
+    first: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    count: Annotated[int, Field(ge=1, le=1_000_000)] = 16
     chunk: PositiveInt = 64
 
     @property
@@ -100,7 +100,7 @@ class RandomSearch:
         seed: other seeds give other draws.
     """
 
-    draws: PositiveInt | None = None
+    draws: Annotated[int, Field(ge=1, le=100_000)] | None = None
     seed: NonNegativeInt = 0
 
 
@@ -129,7 +129,7 @@ class RunSettings:
     study: StudyName = "default"
     output_dir: Annotated[str, Field(min_length=1)] = "outputs"
     device: Annotated[str, AfterValidator(_existing_device)] = "auto"
-    threads: PositiveInt | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     dry_run: bool = False
     force: bool = False
     fail_fast: bool = False

@@ -14,7 +14,7 @@ import numpy as np
 
 from alignsim.config.load import load
 from alignsim.evaluation.measures import DIVERGED, MEASURES
-from alignsim.results import CODE, RESULTS, RESULTS_VERSION, flatten
+from alignsim.results import CODE, CONDITION, RESULTS, RESULTS_VERSION, flatten
 from tests.commands import start
 
 
@@ -29,12 +29,34 @@ def make_study(folder: Path, conditions: int, seeds: int = 16) -> None:
                 "method": {"_target_": f"alignsim.methods.{method}.{method.upper()}"},
             }
         )
-        columns = ["method", "env", "seed", *MEASURES, *DIVERGED, *(values := flatten(config.identity)), CODE]
+        columns = [
+            "method",
+            "env",
+            "seed",
+            *MEASURES,
+            *DIVERGED,
+            *(values := flatten(config.identity)),
+            CONDITION,
+            CODE,
+        ]
         lines = [",".join(columns)]
         for seed in range(seeds):
             numbers = map(str, rng.normal(0.5, 0.1, len(MEASURES)))
             lines.append(
-                ",".join([method, "gap", str(seed), *numbers, "False", "", "", *map(str, values.values()), "2"])
+                ",".join(
+                    [
+                        method,
+                        "gap",
+                        str(seed),
+                        *numbers,
+                        "False",
+                        "",
+                        "",
+                        *map(str, values.values()),
+                        config.digest,
+                        "2",
+                    ]
+                )
             )
         run = folder / f"{method}-gap-{config.hash}"
         run.mkdir(parents=True)
