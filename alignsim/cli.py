@@ -41,18 +41,20 @@ def train() -> None:
             if line.jobs[0].config.run.dry_run:
                 sweep.dry_run()
                 return
+        gave_up = False
         try:
             if not line.runs or not sweep.jobs or sweep.skip_finished():
                 _in_hydra("train", line.arguments, sweep)
         except Exception as error:
             if line.planned or not sweep.reports:
                 raise
+            gave_up = True
             print(f"the sweeper gave up: {error}", file=sys.stderr)
         finally:
             sweep.close()
             if line.multirun and sweep.reports:
                 print(sweep.table(), flush=True)
-        if sweep.has_failed:
+        if sweep.has_failed or gave_up:
             sys.exit(1)
 
 

@@ -272,7 +272,8 @@ def test_an_optuna_search_runs_and_goes_on(tmp_path):
     rates = [pd.read_csv(path) for path in (tmp_path / "outputs" / "default").glob("*/results.csv")]
     assert pd.concat(rates)["method.supervised.learning_rate"].between(1e-4, 1e-1).all()
     bad = ["threads=1", "method.supervised.learning_rate=interval(1e30,1e31)", "study=bad", "hydra.sweeper.n_trials=2"]
-    output = run("train", *search[:-1], *bad, cwd=tmp_path)
+    output = run("train", *search[:-1], *bad, cwd=tmp_path, code=1)
+    assert "the sweeper gave up" in output
     assert "smallest mean regret" not in output, "a condition whose seeds diverged is no good one"
     assert "dry_run=true: cannot tell" in run("train", *search, "dry_run=true", cwd=tmp_path, code=2)
     bad = [*search[:-1], "method.supervised.learning_rate=interval(-1,1)"]
