@@ -104,9 +104,14 @@ def test_a_finished_chunk_and_a_checkpoint_are_used_and_damaged_ones_are_not(unb
         assert_same(only_folder(cwd), unbroken)
 
 
+def heed_ctrl_c():
+    """A shell's background jobs, and so their tests, would ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(stop, unbroken, tmp_path):
-    process = start("train", *LONG, "checkpoint_every=1000", cwd=tmp_path)
+    process = start("train", *LONG, "checkpoint_every=1000", cwd=tmp_path, preexec_fn=heed_ctrl_c)
     log = tmp_path / "outputs" / "default"
     wait_for(lambda: any("reward_model: 300" in path.read_text() for path in log.glob("*/log.txt")), process)
     time.sleep(0.2)  # within the next stage
