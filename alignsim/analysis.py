@@ -181,7 +181,7 @@ def load_study(folder: Path) -> Study:
             complaints.append(f"{reason}, left out")
     rows = _joined(contents)
     complaints += _mixed_code(rows)
-    diverged = rows.diverged.eq("True") | ~np.isfinite(rows.normalized_value)
+    diverged = rows.diverged.eq("True") | ~np.isfinite(rows.value)
     for run_name, seeds in rows[diverged].groupby("run").seed:
         count = f"{len(seeds)} of {(rows.run == run_name).sum()} seeds"
         complaints.append(f"{run_name}: {count} diverged ({span(sorted(seeds))}), left out of every mean")
@@ -200,12 +200,14 @@ class _LeftOutError(Exception):
 def _read_run(run: Path) -> tuple[bytes, list[str]]:
     """The whole `results.csv` of a condition, and what should be said about it."""
     status = RunFolder(run).status()
-    state = status.state if status else ""
+    state = "stopped" if status and status.stopped else status.state if status else ""
     try:
         content = (run / RESULTS).read_bytes()
         table = parse_results(content)
     except FileNotFoundError:
-        told = {"running": "still running, or stopped", "failed": "failed"}.get(state, f"holds no {RESULTS}")
+        told = {"running": "still running, or stopped", "failed": "failed", "stopped": "stopped"}.get(
+            state, f"holds no {RESULTS}"
+        )
         raise _LeftOutError(f"{run.name}: {told}") from None
     except (OSError, DamagedError) as error:
         raise _LeftOutError(f"{run / RESULTS}: cannot be read ({error})") from error
@@ -240,7 +242,7 @@ def _joined(contents: Mapping[str, bytes]) -> pd.DataFrame:
         numbers = ["seed", *MEASURES, *({KNOB} & set(table.columns))]
         tables.append(table.assign(run=runs, **{name: pd.to_numeric(table[name]) for name in numbers}))
     if not tables:
-        return pd.DataFrame(columns=["run", *LABELS, *MEASURES, *DIVERGED, CODE]).astype({"normalized_value": float})
+        return pd.DataFrame(columns=["run", *LABELS, *MEASURES, *DIVERGED, CODE]).astype({"value": float})
     return pd.concat(tables, ignore_index=True)
 
 

@@ -117,6 +117,7 @@ class Job:
         there = len(self.seeds) - len(survey.remaining)
         parts = [f"{there} of {len(self.seeds)} seeds are there"] if there else []
         parts.append(f"to train: seeds {span(survey.remaining)}" if survey.remaining else "to be put together")
+        parts += ["finished ones are replaced when the new ones are complete"] * self.config.run.force
         return "; ".join([*parts, survey.note] if survey.note else parts)
 
     def run(self, *, show: bool = True, wait: bool = True, threads: int | None = None, command: str = "") -> Report:
@@ -181,6 +182,8 @@ class Job:
         began = time.perf_counter()
         self.folder.start(device_of(self.config), self.config.run.force, command)
         with run_log(self.folder.path / LOG, show) as log:
+            forced = ", finished ones too" * self.config.run.force
+            log.debug(f"{command}; seeds {span(self.seeds)}{forced}; results of {self.folder.code}")
             if survey.state != "new" or survey.note:
                 log.info(self._in_words(survey))
             try:
@@ -193,7 +196,8 @@ class Job:
                     self.folder.fail(error)
                 if isinstance(error, Exception):
                     log.error("failed", exc_info=error)
-                log.info(f"kept: {self._in_words(self.survey())}")
+                kept = self.survey()
+                log.info(f"kept: {self._in_words(kept)}" if kept.state == "partial" else "nothing is kept of it")
                 raise
             for line in lost:
                 log.info(f"warning: {line}")

@@ -57,11 +57,11 @@ class StageProgress(Monitor):
 
 @contextlib.contextmanager
 def run_log(path: Path, show: bool) -> Iterator[logging.Logger]:
-    """A logger that writes to the log of a run and, with `show`, to the screen too, but for tracebacks.
+    """A logger that writes to the log of a run and, with `show`, to the screen too, but for the details.
 
     What cannot be written to the file is lost in silence: a full disk must not stop a run because of its log.
     """
-    logger = logging.Logger("alignsim", logging.INFO)  # of this run alone: nobody's settings reach it
+    logger = logging.Logger("alignsim", logging.DEBUG)  # of this run alone: nobody's settings reach it
     handlers: list[logging.Handler] = []
     with contextlib.suppress(OSError):
         handlers.append(_QuietFileHandler(path, encoding="utf-8"))
@@ -69,6 +69,7 @@ def run_log(path: Path, show: bool) -> Iterator[logging.Logger]:
     if show:
         screen = _ScreenHandler(sys.stdout)
         screen.setFormatter(logging.Formatter("  %(message)s"))
+        screen.setLevel(logging.INFO)
         screen.addFilter(lambda record: record.exc_info is None)
         handlers.append(screen)
     for handler in handlers:

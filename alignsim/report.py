@@ -37,7 +37,10 @@ def report(folder: Path) -> bool:
     settings = study.rows.setting.nunique()
     if settings > MOST_SETTINGS:
         print(f"warning: {settings} settings are too many for a figure (at most {MOST_SETTINGS})", file=sys.stderr)
-    figures = _draw(study, folder) if settings <= MOST_SETTINGS else []
+    known = study.rows.normalized_value.notna().any()
+    if not known:
+        print("warning: no optimum is known, so there is no normalized value to draw", file=sys.stderr)
+    figures = _draw(study, folder) if settings <= MOST_SETTINGS and known else []
     print("\n".join(f"  {path}" for path in [folder / "summary.csv", *figures]))
     return True
 

@@ -315,11 +315,13 @@ class RunFolder:
         begun: list[int] = []
         failed = False
         if status is not None:
-            if goes_on and (self.path / UNFINISHED / CHECKPOINT).exists() and set(status.training) <= set(remaining):
+            saved = (self.path / UNFINISHED / CHECKPOINT).exists() and status.versions.get("results") == self.code
+            if goes_on and saved and set(status.training) <= set(remaining):
                 begun = status.training
             failed = status.state == "failed" and not status.stopped
             if failed and not note:
-                note = "failed before: {type}: {message}".format(**({"type": "", "message": ""} | (status.error or {})))
+                told = {"type": "?", "message": ""} | (status.error or {})
+                note = "failed before: {type}: {message}".format(**told).replace("\n", " ")
             elif begun and not note:
                 note = f"seeds {span(begun)} go on from {status.checkpoint or 'a checkpoint'}"
         if goes_on and not note and len(chunks) < len(list((self.path / UNFINISHED).glob("seeds-*"))):

@@ -112,17 +112,15 @@ class Sweep:
         return report
 
     def note(self, report: Report) -> None:
-        """Keep the report of a job, in place of an earlier one."""
-        self.reports[report.key] = report
+        """Keep the report of a job, in place of an earlier one; that it is finished by then is no news."""
+        before = self.reports.get(report.key)
+        if before is None or before.state != "finished" or report.state != "skipped":
+            self.reports[report.key] = report
 
     def skip_finished(self) -> list[tuple[str, ...]]:
         """Say which jobs had finished before, one line each; the others remain."""
         self.remaining = []
-        if self.multirun:
-            folders = {job.folder.path.parent for job in self.jobs.values()}
-            where = f"{folders.pop()}" if len(folders) == 1 else f"{len(folders)} studies"
-            told = f", all with {' '.join(sorted(self.common))}" if self.common else ""
-            print(f"{_counted(Counter(), len(self.jobs))} in {where}{told}")
+        self._print_header()
         for overrides, job in self.jobs.items():
             try:
                 survey = job.survey()
@@ -136,8 +134,17 @@ class Sweep:
         sys.stdout.flush()
         return self.remaining
 
+    def _print_header(self) -> None:
+        """Where the results of a sweep are, and what all its jobs share."""
+        if self.multirun:
+            folders = {job.folder.path.parent for job in self.jobs.values()}
+            where = f"{folders.pop()}" if len(folders) == 1 else f"{len(folders)} studies"
+            told = f", all with {' '.join(sorted(self.common))}" if self.common else ""
+            print(f"{_counted(Counter(), len(self.jobs))} in {where}{told}")
+
     def dry_run(self) -> None:
         """Say what running each job would do."""
+        self._print_header()
         width = max(len(job.title) for job in self.jobs.values())
         counts = Counter[str]()
         for job in self.jobs.values():
@@ -183,7 +190,7 @@ class Sweep:
             best = min(found, key=lambda report: report.regret)
             lines.append(f"smallest mean regret {best.regret:.4f}: {best.title}   {best.name}")
         if counts["failed"] or counts["not run"]:
-            lines.append("the same command again trains what failed and leaves what is finished")
+            lines.append("the same command again tries these again and leaves what is finished")
         return "\n".join(lines)
 
     def close(self) -> None:
@@ -193,8 +200,8 @@ class Sweep:
 
     @property
     def has_failed(self) -> bool:
-        """Whether any job failed."""
-        return self._count("failed") > 0
+        """Whether any job failed or could not be run."""
+        return self._count("failed") + self._count("not run") > 0
 
 
 def _counted(counts: Counter[str], total: int) -> str:
@@ -298,7 +305,7 @@ class _Launcher(Launcher):
         here = str(settings.launcher._target_).endswith(".BasicLauncher")
         returns: Sequence[JobReturn] = unknown
         try:
-            with contextlib.nullcontext() if here else _following(jobs):
+            with contextlib.nullcontext() if here else _following(sweep, jobs):
                 returns = self._inner.launch(job_overrides, initial_job_idx)
         except Exception as error:  # a worker was killed, or the cluster gave up: what became of the jobs?
             returns = [dataclasses.replace(given, _return_value=error) for given in unknown]
@@ -324,25 +331,29 @@ class _Launcher(Launcher):
     def _found_out(self, overrides: Sequence[str], error: object) -> Report:
         """What became of a job that did not report: its folder may tell."""
         job = self._sweep.jobs.get(tuple(overrides))
-        note = f"{type(error).__name__}: {error}".replace("\n", " ")[:300] if error else "stopped"
+        note = f"{type(error).__name__}: {error}".replace("\n", " ")[:200] if error else "stopped"
         state = "failed" if error else "not run"
         if job is None:
             return Report(tuple(overrides), "?", " ".join(overrides), state, note)
         survey = job.survey()
         if survey.state == "finished":
             return job.report("finished", regret=survey.regret)
-        return job.report(state, survey.note or note)
+        if state == "failed" and survey.state != "failed" and not job.folder.is_open:
+            state = "not run"  # it had not begun when the others were lost
+        return job.report(state, survey.note if survey.state == "failed" else note)
 
 
 @contextlib.contextmanager
-def _following(jobs: Sequence[Job]) -> Iterator[None]:
+def _following(sweep: Sweep, jobs: Sequence[Job]) -> Iterator[None]:
     """Say which of the jobs in other processes are over, as their folders tell."""
     over, began, running = threading.Event(), time.time(), list(jobs)
 
     def look() -> None:
         for job in list(running):
             state = job.folder.state_since(began)
-            if state in ("finished", "failed"):
+            if job.key in sweep.reports:  # it ran in this process after all
+                running.remove(job)
+            elif state in ("finished", "failed"):
                 running.remove(job)
                 print(f"[{len(jobs) - len(running)} of {len(jobs)}]  {state}   {job.title}", flush=True)
 

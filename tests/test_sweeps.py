@@ -205,6 +205,21 @@ def test_a_folder_that_cannot_be_read_fails_alone(tmp_path):
     assert "2 conditions: 1 failed, 1 finished" in output
 
 
+def test_seeds_of_a_world_without_a_known_optimum_have_not_diverged(tmp_path):
+    (tmp_path / "world.py").write_text(
+        "from dataclasses import dataclass\nfrom alignsim.envs.simplified import SimplifiedEnvironment\n"
+        "@dataclass(frozen=True)\nclass World(SimplifiedEnvironment):\n"
+        "    def optimal_value(self, beta, prompts):\n        return None\n"
+    )
+    (tmp_path / "own" / "env").mkdir(parents=True)
+    (tmp_path / "own" / "env" / "world.yaml").write_text("_target_: world.World\n")
+    env = {"PYTHONPATH": str(tmp_path)}
+    run("train", "--config-dir", "own", "env=world", "method=dpo", *TINY, cwd=tmp_path, env=env)
+    output = run("plot", cwd=tmp_path)
+    assert "diverged" not in output
+    assert "no optimum is known, so there is no normalized value to draw" in output
+
+
 def test_diverged_seeds_are_marked_counted_and_in_no_mean(tmp_path):
     run("train", "-m", "method=dpo", *TINY, "method.supervised.learning_rate=1e-3,1e30", cwd=tmp_path)
     tables = [pd.read_csv(path) for path in (tmp_path / "outputs" / "default").glob("*/results.csv")]
@@ -257,6 +272,7 @@ def test_a_worker_that_is_killed_is_told_and_the_others_are_kept(mine, tmp_path)
     broken = env | {"BROKEN": "fails"}
     output = run("train", "-m", *arguments, "method.way=works,fails", *launcher, cwd=tmp_path, env=broken, code=1)
     assert re.search(r"failed +mine · gap +method.way=fails +\S+ +TerminatedWorkerError", output)
+    assert "[2 of 2]  failed" not in output
     output = run("train", "-m", *arguments, "method.way=works,fails", cwd=tmp_path, env=env)
     assert "2 conditions: " in output
 
@@ -275,6 +291,10 @@ def test_an_optuna_search_runs_and_goes_on(tmp_path):
     output = run("train", *search[:-1], *bad, cwd=tmp_path, code=1)
     assert "the sweeper gave up" in output
     assert "smallest mean regret" not in output, "a condition whose seeds diverged is no good one"
+    (tmp_path / "own" / "env").mkdir(parents=True)
+    (tmp_path / "own" / "env" / "short.yaml").write_text("complexity_factor: 2.5\n")
+    own = ["--config-dir", "own", *search, "env=short", "hydra.sweeper.n_trials=1", "study=short"]
+    assert "1 condition: 1 finished" in run("train", *own, cwd=tmp_path), "keys that a file leaves out"
     assert "dry_run=true: cannot tell" in run("train", *search, "dry_run=true", cwd=tmp_path, code=2)
     bad = [*search[:-1], "method.supervised.learning_rate=interval(-1,1)"]
     assert "learning_rate=-1.0: must be greater than 0" in run("train", *bad, cwd=tmp_path, code=2)

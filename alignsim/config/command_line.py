@@ -173,7 +173,7 @@ class _Examination:
         """The configuration of a sweep without what it sweeps, Hydra's part too; None where it cannot be composed."""
         overrides = [o for o in map(self._parse, given) if o is not None and not o.is_sweep_override()]
         self._problems.clear()  # they will be found again
-        lines = [("++" if self._is_plain(o) else "") + (o.input_line or "") for o in overrides]
+        lines = [o.input_line or "" for o in overrides if not self._is_plain(o)]
         try:
             return compose(self._config_name, overrides=[*self._search_path, *lines], return_hydra_config=True)
         except Exception:  # the jobs will show why
