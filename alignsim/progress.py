@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TextIO
 
 from tqdm import tqdm
 
@@ -83,7 +82,7 @@ def run_log(path: Path, show: bool) -> Iterator[logging.Logger]:
                 handler.close()
 
 
-class _ScreenHandler(logging.StreamHandler[TextIO]):
+class _ScreenHandler(logging.StreamHandler):  # type: ignore[type-arg]  # generic from Python 3.11 on
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (its name in logging)
         raise  # whoever read our output has gone: that ends the command
 
