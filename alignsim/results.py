@@ -182,7 +182,7 @@ class Status:
         state: of that run.
         started: when, UTC.
         ended: when, None while it is running (or was killed).
-        error: type, message and traceback of what ended it; also where it was stopped.
+        error: type, message and traceback of what ended it, also of being stopped.
         stopped: whether it was stopped from outside (Ctrl-C, SIGTERM) and did not fail.
         training: the seeds of the chunk in training.
         checkpoint: in words, how far that had come when the run ended.
@@ -218,7 +218,7 @@ class Survey:
         remaining: the wanted seeds that are still to be trained.
         begun: those of them that a checkpoint is of.
         note: more about it, for people.
-        regret: mean over the finished seeds.
+        regret: mean over the wanted seeds where all are finished; NaN else, and where one diverged.
     """
 
     state: str
@@ -308,7 +308,7 @@ class RunFolder:
         finished = [seed for seed in wanted if seed in there]
         if len(finished) == len(wanted):
             return Survey("finished", finished, [], regret=_mean_regret(table, wanted))
-        goes_on = status is None or (status.state != "finished" and (not force or status.force))
+        goes_on = not force if status is None else status.state != "finished" and (not force or status.force)
         chunks = self.chunks() if goes_on else {}
         kept = {seed for seeds in chunks.values() for seed in seeds}
         remaining = [seed for seed in wanted if seed not in there and seed not in kept]
@@ -347,7 +347,7 @@ class RunFolder:
         """Mark the run as running, and clear away what can be of no more use."""
         self.path.mkdir(parents=True, exist_ok=True)
         before = self.status()
-        if before is not None and (before.state == "finished" or (force and not before.force)):
+        if (force and (before is None or not before.force)) or (before is not None and before.state == "finished"):
             shutil.rmtree(self.path / UNFINISHED, ignore_errors=True)
         for folder in (self.path, self.path / UNFINISHED):
             for left in folder.glob(".aside-*"):

@@ -250,6 +250,16 @@ def test_damaged_results_are_set_aside_and_said(tmp_path):
     assert (next(folder.glob("results.csv.damaged-*"))).read_bytes() == rows + b"x"
 
 
+def test_a_forced_run_takes_nothing_over_from_one_that_was_not(unbroken, tmp_path):
+    shutil.copytree(unbroken.parent.parent, tmp_path / "outputs")
+    folder = only_folder(tmp_path)
+    (folder / "unfinished" / "seeds-0-3").mkdir(parents=True)
+    shutil.copy(folder / "results.csv", folder / "unfinished" / "seeds-0-3")
+    (folder / "status.json").write_text("damaged")
+    told = run("train", *LONG, "force=true", "dry_run=true", cwd=tmp_path)
+    assert "to train: seeds 0 to 3" in told
+
+
 def test_a_run_killed_after_its_results_were_complete_is_closed(tmp_path):
     arguments = ["method=dpo", *TINY]
     run("train", *arguments, cwd=tmp_path)
