@@ -147,7 +147,7 @@ def run_experiment(
 class Recorder(Monitor):
     """Keeps the training curves and what is needed to go on, measures the policy's true value now and then.
 
-    Everything is passed on to another monitor.
+    What it hears is passed on to another monitor.
     """
 
     def __init__(

@@ -38,7 +38,7 @@ class TrainConfig:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What a condition is, as plain values: everything but seeds, study, folders and device."""
+        """What a condition is, as plain values: everything but seeds, where and how it is run."""
         groups = {name: to_plain(getattr(self, name)) for name in GROUPS}
         return {**groups, "beta": self.run.beta, "evaluation": to_plain(self.run.evaluation)}
 

@@ -43,7 +43,8 @@ class Optimiser:
     On torch's functional AdamW: `torch.optim.AdamW` itself makes every process import torch's compiler, a second long.
 
     Attributes:
-        diverged_at: the first step, from 1, at which a seed's loss or weights were not finite; 0 while they are, (S,).
+        diverged_at: the first step, from 1, at which a seed's loss was not finite, or at which `check_weights` found
+            its weights so; 0 while there is none, (S,).
     """
 
     def __init__(self, parameters: Parameters, settings: Optimisation) -> None:
