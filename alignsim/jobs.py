@@ -285,7 +285,7 @@ def results_table(table: Table, seeds: Sequence[int]) -> list[str]:
     """The main measures of some seeds of a condition, line by line: mean and 95 % interval."""
     import pandas as pd
 
-    from alignsim.analysis import mean_interval
+    from alignsim.statistics import mean_interval
 
     rows = pd.DataFrame([table.rows[seed] for seed in seeds], columns=table.columns)
     kept = rows[rows["diverged"] != "True"]

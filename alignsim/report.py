@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import pandas as pd
-
-from alignsim.analysis import Study, load_study, summary
 from alignsim.results import write_whole
+from alignsim.study import Study, load_study
+from alignsim.summary import summary, summary_text
 
 #: A study of more settings is summarised, but not drawn.
 MOST_SETTINGS = 60
@@ -56,16 +55,3 @@ def _draw(study: Study, folder: Path) -> list[Path]:
     if sweeps_complexity(study):
         written += save(draw_complexity(study), folder / "value_by_complexity_factor")
     return written
-
-
-def summary_text(table: pd.DataFrame) -> str:
-    """The summary as a table for the screen: normalized value, mean and 95 % interval."""
-    keys = list(table.columns[: list(table.columns).index("seeds") + 1])
-    shown = table[keys].rename(columns=lambda key: key.removeprefix("env."))
-    if table.diverged.any():
-        shown["diverged"] = table.diverged
-    shown["normalized_value"] = table.normalized_value.map(lambda value: f"{value:.3f}" if value == value else "-")
-    low, high = table.normalized_value_low, table.normalized_value_high
-    few = table.seeds.map({0: "no seed", 1: "one seed"})
-    shown["95 % interval"] = few.where(~(low == low), [f"[{a:.3f}, {b:.3f}]" for a, b in zip(low, high, strict=True)])
-    return shown.to_string(index=False, na_rep="-")

@@ -10,7 +10,6 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alignsim.analysis import Interval, Study, mean_interval, paired
 from alignsim.plots.style import (
     VALUE_LABEL,
     Look,
@@ -22,6 +21,8 @@ from alignsim.plots.style import (
     seed_counts,
     signed,
 )
+from alignsim.statistics import Interval, mean_interval
+from alignsim.study import Study, paired
 
 #: Lanes of variants, over all settings, side by side before the figure wraps to another row.
 _LANES_IN_A_ROW = 12
@@ -55,9 +56,9 @@ def draw_comparison(study: Study) -> Figure:
     titles = [line for pair, found in advantages.items() if found for line in headline(*pair, found).splitlines()]
     if len(titles) > 4:
         titles = ["Value by condition"]
-    notes = [f"Dots: seeds. Large marks: mean and 95 % t interval over {seed_counts(study.rows)}."]
+    notes = [f"Dots: seeds. Large marks: mean and 95 % interval over {seed_counts(study.rows)}."]
     if advantages:
-        notes.append("Numbers above: difference on the same seeds, mean [95 % t interval].")
+        notes.append("Numbers above: difference on the same seeds, mean [95 % interval].")
     error = study.rows.value_standard_error.div(study.rows.optimal_value.abs()).max()
     if error > 0:
         notes.append(f"Values are sampled, not enumerated: standard error of each dot at most {error:.2g}.")

@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from alignsim.analysis import KNOB, Study, mean_interval, paired
 from alignsim.plots.style import (
     VALUE_LABEL,
     Look,
@@ -22,6 +21,8 @@ from alignsim.plots.style import (
     seed_counts,
     signed,
 )
+from alignsim.statistics import mean_interval
+from alignsim.study import KNOB, Study, paired
 
 _DASHES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
 
@@ -35,7 +36,7 @@ def sweeps_complexity(study: Study) -> bool:
 
 
 def draw_complexity(study: Study) -> Figure:
-    """Lines of the mean over seeds, bands of its 95 % t interval; one line for each variant and other setting."""
+    """Lines of the mean over seeds, bands of its 95 % interval; one line for each variant and other setting."""
     styles = looks(study.rows)
     panels = 2 if study.comparisons else 1
     ratios = [3, 2][:panels]
@@ -58,7 +59,7 @@ def draw_complexity(study: Study) -> Figure:
     lowest.set_xticks(sorted(study.rows[KNOB].unique()))
     legend = {str(handle.get_label()): handle for handle in handles}
     below = "; of the paired difference below" if study.comparisons else ""
-    notes = [f"Marks: mean over {seed_counts(study.rows)}. Bands: 95 % t interval{below}."]
+    notes = [f"Marks: mean over {seed_counts(study.rows)}. Bands: 95 % interval{below}."]
     notes += [study.left_out] if study.left_out else []
     explain(figure, _titles(study), list(legend.values()), notes)
     return figure

@@ -6,11 +6,11 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.text import Text
 
-from alignsim.analysis import Study
 from alignsim.plots.comparison import draw_comparison
 from alignsim.plots.complexity import draw_complexity, sweeps_complexity
 from alignsim.plots.style import use_house_style
-from tests.test_analysis import rows, study, two_by_two
+from alignsim.study import Study
+from tests.test_study import rows, study, two_by_two
 
 
 @pytest.fixture(autouse=True)

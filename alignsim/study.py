@@ -1,17 +1,18 @@
-"""From the folders of a study to the numbers of its figures: what varied, means with intervals, paired advantages."""
+"""The results of a study as one table: what its conditions are called, what varied, and differences seed by seed.
+
+Reading the folders is here; what is computed from the rows is in `alignsim.statistics` and what uses it.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit  # the t quantile; scipy.stats takes long to import
 
 from alignsim.evaluation.measures import DIVERGED, MEASURES
 from alignsim.results import (
@@ -35,32 +36,6 @@ KNOB = "env.complexity_factor"
 #: Columns that say which seed of which condition a row is, and the two that are made from them.
 LABELS = ("method", "env", "seed")
 NAMES = ("setting", "variant")
-
-
-class Interval(NamedTuple):
-    """A mean over n seeds with its two-sided 95 % Student t interval; the ends are NaN for a single seed."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-    @property
-    def lead(self) -> int | None:
-        """1 where the whole interval is above 0, -1 where it is below, 0 where it holds 0; None for one seed."""
-        return int(self.low > 0) - int(self.high < 0) if self.n > 1 else None
-
-
-def mean_interval(values: Sequence[float] | np.ndarray | pd.Series) -> Interval:
-    """Mean and 95 % t interval over seeds."""
-    sample = np.asarray(values, dtype=float)
-    if not len(sample):
-        return Interval(float("nan"), float("nan"), float("nan"), 0)
-    n, mean = len(sample), float(sample.mean())
-    if n < 2:
-        return Interval(mean, float("nan"), float("nan"), n)
-    half = float(stdtrit(n - 1, 0.975) * sample.std(ddof=1) / np.sqrt(n))
-    return Interval(mean, mean - half, mean + half, n)
 
 
 @dataclass(frozen=True)
@@ -273,32 +248,6 @@ def paired(study: Study, variant: str, baseline: str) -> pd.DataFrame:
     for name in MEASURES:
         joined[name] = joined[name] - joined.pop(f"{name}_baseline")
     return joined
-
-
-def summary(study: Study) -> pd.DataFrame:
-    """One row for each condition, and one for each paired difference (method `rlhf - dpo`).
-
-    `seeds` stand behind the means and `diverged` were left out. For every measure the mean over seeds and its 95 % t
-    interval, in the columns `m`, `m_low` and `m_high`.
-    """
-    tables = [study.rows, study.diverged.assign(**dict.fromkeys(MEASURES, np.nan), left_out=True)]
-    for variant, baseline in study.comparisons:
-        name = f"{flat(variant)} - {flat(baseline)}"
-        tables.append(paired(study, variant, baseline).assign(method=name))
-        if len(study.diverged):
-            lost = study.diverged[study.diverged.variant.isin([variant, baseline])].drop_duplicates(["setting", "seed"])
-            tables.append(lost.assign(**dict.fromkeys(MEASURES, np.nan), left_out=True, method=name))
-    rows = pd.concat([table for table in tables if len(table)], ignore_index=True)
-    left_out = rows["left_out"].eq(True) if "left_out" in rows else pd.Series(False, rows.index)
-    keys = ["method", "env", *study.varied]
-    groups = rows.assign(left_out=left_out).groupby(keys, dropna=False, sort=True)
-    found = groups[list(MEASURES)].agg(["mean", "std", "count"])
-    parts = {"seeds": groups.size() - groups.left_out.sum(), "diverged": groups.left_out.sum()}
-    for name in MEASURES:
-        mean, std, count = (found[name, part] for part in ("mean", "std", "count"))
-        half = stdtrit((count - 1).where(count > 1), 0.975) * std / np.sqrt(count)
-        parts |= {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
-    return pd.DataFrame(parts).reset_index()
 
 
 def flat(variant: str) -> str:

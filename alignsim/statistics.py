@@ -1,0 +1,271 @@
+"""Statistics over seeds, on plain arrays: intervals, tests against margins, trends, what the field reports.
+
+Nothing here knows of methods, measures or files. The bootstrap, the rank tests and the distributions are scipy's, whose
+import takes most of a second, so it happens on first use. Every function gives the same numbers for the same input.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Numbers = npt.NDArray[np.float64]
+
+#: Two-sided level of every interval, test and verdict.
+LEVEL = 0.05
+
+#: Resamples of a bootstrap, fewer where there are so many numbers that it would take long; how many numbers are
+#: resampled in all, and how many at once.
+RESAMPLES, LEAST_RESAMPLES = 9999, 1999
+_IN_ALL, _AT_ONCE = 1e8, 4e6
+
+
+class Interval(NamedTuple):
+    """An estimate from n seeds and its two-sided 95 % interval; the ends are NaN where there are fewer than two."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def lead(self) -> int | None:
+        """1 where the whole interval is above 0, -1 where it is below, 0 where it holds 0; None for one seed."""
+        return int(self.low > 0) - int(self.high < 0) if self.n > 1 else None
+
+
+def mean_interval(values: npt.ArrayLike) -> Interval:
+    """Mean over seeds with its 95 % bootstrap interval, bias-corrected and accelerated (BCa; Efron 1987).
+
+    With few seeds it is too narrow: `python -m tests.benchmarks.calibration` says by how much.
+    """
+    return mean_intervals(np.asarray(values, dtype=float)[None])[0]
+
+
+def mean_intervals(rows: npt.ArrayLike) -> list[Interval]:
+    """The same of every row of an array (rows, seeds), all from the same resamples of the seeds."""
+    return _intervals(np.mean, np.asarray(rows, dtype=float))
+
+
+def interquartile_mean_interval(values: npt.ArrayLike) -> Interval:
+    """Mean of the middle half of the seeds (Agarwal et al. 2021) with its 95 % BCa interval."""
+    return _intervals(_interquartile_mean, np.asarray(values, dtype=float)[None])[0]
+
+
+def interquartile_mean(values: npt.ArrayLike) -> float:
+    """Mean of what is left when the lowest and the highest quarter are cut off, each rounded down to whole seeds."""
+    return float(_interquartile_mean(np.asarray(values, dtype=float)))
+
+
+def _interquartile_mean(values: Numbers, axis: int = -1) -> Numbers:
+    ordered = np.sort(values, axis)
+    cut = ordered.shape[axis] // 4
+    kept = ordered.take(range(cut, ordered.shape[axis] - cut), axis)
+    return np.asarray(kept.mean(axis))
+
+
+def _intervals(statistic: Callable[..., Any], rows: Numbers) -> list[Interval]:
+    n = rows.shape[-1]
+    estimates = statistic(rows, axis=-1) if n else np.full(len(rows), np.nan)
+    low, high = np.full((2, len(rows)), np.nan)
+    if n > 1:
+        low, high = estimates.copy(), estimates.copy()
+        varied = np.ptp(rows, axis=-1) > 0  # where all seeds are the same, the interval is a point
+        if varied.any():
+            low[varied], high[varied] = _ends((rows[varied],), statistic)
+            low, high = (np.where(np.isnan(end), estimates, end) for end in (low, high))
+    ends = zip(estimates, low, high, strict=True)
+    return [Interval(float(mean), float(below), float(above), n) for mean, below, above in ends]
+
+
+def _ends(samples: Sequence[Numbers], statistic: Callable[..., Any]) -> Any:
+    """The low and the high end of a 95 % BCa interval; NaN where no two resamples differ."""
+    return tuple(_bootstrap(samples, statistic).confidence_interval)
+
+
+def _bootstrap(samples: Sequence[Numbers], statistic: Callable[..., Any], method: str = "BCa") -> Any:
+    """Scipy's bootstrap over the last axis, the samples resampled together."""
+    from scipy.stats import bootstrap
+
+    resample: Any = bootstrap
+    size = max(samples[0].size, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of rows whose resamples are all the same
+        return resample(
+            samples,
+            statistic,
+            n_resamples=int(min(max(_IN_ALL / size, LEAST_RESAMPLES), RESAMPLES)),
+            batch=max(int(_AT_ONCE / size), 1),
+            paired=True,
+            vectorized=True,
+            axis=-1,
+            confidence_level=1 - LEVEL,
+            method=method,
+            rng=np.random.default_rng(0),
+        )
+
+
+def probability_of_improvement(x: npt.ArrayLike, y: npt.ArrayLike) -> Interval:
+    """How likely a seed of x is above a seed of y, whichever they are, ties counted half: Mann and Whitney's U / n^2.
+
+    The definition of Agarwal et al. 2021 for one task; 0.5 where the two are alike. The seeds of x and y are the same
+    ones, so they are resampled together for the 95 % BCa interval.
+
+    Args:
+        x: one number for each seed, (n,).
+        y: the same of what it is compared with.
+    """
+    left, right = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    estimate = float(_improvement(left, right)) if len(left) else float("nan")
+    if len(left) < 2 or np.ptp([*left, *right]) == 0:
+        end = float("nan") if len(left) < 2 else estimate
+        return Interval(estimate, end, end, len(left))
+    # NaN where every x is above every y, or below: then no resample differs
+    low, high = (estimate if math.isnan(end) else end for end in _ends((left, right), _improvement))
+    return Interval(estimate, float(low), float(high), len(left))
+
+
+def _improvement(x: Numbers, y: Numbers, axis: int = -1) -> Any:
+    from scipy.stats import rankdata
+
+    n = x.shape[axis]
+    ranks = rankdata(np.concatenate([x, y], axis), axis=axis)
+    wins = ranks.take(range(n), axis).sum(axis) - n * (n + 1) / 2
+    return wins / n**2
+
+
+def performance_profile(scores: npt.ArrayLike, thresholds: npt.ArrayLike) -> list[Interval]:
+    """The share of scores above each threshold, tasks counted alike: a performance profile (Agarwal et al. 2021).
+
+    Args:
+        scores: one for each task and seed, (tasks, seeds); the seeds are the same for all tasks and are resampled
+            together, in 95 % BCa intervals for each threshold by itself.
+        thresholds: where to look.
+    """
+    above = np.asarray(scores, dtype=float)[None] > np.asarray(thresholds, dtype=float)[:, None, None]
+    return mean_intervals(above.mean(1))
+
+
+def superiority_p(values: npt.ArrayLike, margin: float = 0.0) -> float:
+    """How surely the mean is above a margin: the two-sided p-value of that direction, 1 where it points the other way.
+
+    The more cautious of two tests: Student's t, exact for normal seeds, and the studentised bootstrap (Hall 1988),
+    which keeps its level for skewed ones. p < 0.05 says that a 95 % interval is wholly above the margin.
+
+    Args:
+        values: one for each seed, at least two.
+        margin: what the mean is tested against.
+    """
+    from scipy.special import stdtr
+
+    shifted = np.asarray(values, dtype=float) - margin
+    n, mean = len(shifted), shifted.mean()
+    if np.ptp(shifted) == 0:
+        return 0.0 if mean > 0 else 1.0
+    observed = float(_t(shifted))
+
+    def t_of_resamples(resamples: Numbers, axis: int = -1) -> Any:
+        return _t(resamples - mean, axis)
+
+    found = _bootstrap((shifted,), t_of_resamples, method="percentile").bootstrap_distribution
+    resampled = (1 + (found >= observed).sum()) / (1 + len(found))
+    return float(min(2 * max(stdtr(n - 1, -observed), resampled), 1.0))
+
+
+def _t(values: Numbers, axis: int = -1) -> Any:
+    """Student's t against 0; infinite where all numbers are alike and not 0."""
+    mean, error = values.mean(axis), values.std(axis, ddof=1) / math.sqrt(values.shape[axis])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.nan_to_num(mean / error, nan=0.0, posinf=np.inf, neginf=-np.inf)
+
+
+def equivalence_p(values: npt.ArrayLike, margin: float) -> float:
+    """How surely the mean is less than a margin away from 0: two one-sided tests (Schuirmann 1987).
+
+    Both must be passed, so it is the larger p-value; 0.05 is where a 95 % interval just fits between the margins.
+    """
+    sample = np.asarray(values, dtype=float)
+    return max(superiority_p(sample, -margin), superiority_p(-sample, -margin))
+
+
+def difference_p(values: npt.ArrayLike, margin: float) -> float:
+    """How surely the mean is more than a margin away from 0, on whichever side: against an equivalence."""
+    sample = np.asarray(values, dtype=float)
+    return min(superiority_p(sample, margin), superiority_p(-sample, margin))
+
+
+def rank_correlations(table: npt.ArrayLike) -> Numbers:
+    """Spearman's correlation of each row of a table (seeds, k) with the order of its columns, (seeds,).
+
+    0 for a row whose numbers are all the same.
+    """
+    from scipy.stats import rankdata
+
+    ranks = rankdata(np.asarray(table, dtype=float), axis=1)
+    ranks = ranks - ranks.mean(1, keepdims=True)
+    order = np.arange(ranks.shape[1]) - (ranks.shape[1] - 1) / 2
+    spread = np.sqrt((ranks**2).sum(1) * (order**2).sum())
+    found: Numbers = np.divide(ranks @ order, spread, out=np.zeros(len(ranks)), where=spread > 0)
+    return found
+
+
+def trend_p(table: npt.ArrayLike) -> float:
+    """How surely numbers rise along the columns of a table (seeds, k), k >= 3: Page's test for ordered alternatives.
+
+    Ranks within each seed (Page 1963), so that seeds need not be comparable; two-sided, 1 where they rather fall.
+    """
+    from scipy.stats import page_trend_test
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that ties make it approximate
+        return float(min(2 * page_trend_test(np.asarray(table, dtype=float)).pvalue, 1.0))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values corrected for their number, so that any false rejection at all is as rare as the level (Holm 1979)."""
+    corrected, worst = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        worst = max(worst, min((len(p_values) - rank) * p_values[i], 1.0))
+        corrected[i] = worst
+    return corrected
+
+
+def power(effect: float, spread: float, n: int, level: float = LEVEL) -> float:
+    """How likely Student's t test finds that a mean is above a margin, in one direction of a two-sided level.
+
+    Args:
+        effect: by how much the mean is above it.
+        spread: the standard deviation of a seed, above 0.
+        n: seeds, at least 2.
+        level: the two-sided level.
+    """
+    from scipy.special import stdtrit
+    from scipy.stats import nct
+
+    return float(nct.sf(stdtrit(n - 1, 1 - level / 2), n - 1, effect / spread * math.sqrt(n)))
+
+
+def seeds_needed(effect: float, spread: float, level: float = LEVEL, wanted: float = 0.8, most: int = 10**6) -> int:
+    """The fewest seeds with which such an effect would be found with a power, `most` where even these are not enough.
+
+    Args:
+        effect: distance of the mean from the margin.
+        spread: the standard deviation of a seed.
+        level: the two-sided level.
+        wanted: the power.
+        most: where to stop looking.
+    """
+    from scipy.special import ndtri
+
+    if spread <= 0 or effect <= 0:
+        return most if effect <= 0 else 2
+    normal = ((ndtri(1 - level / 2) + ndtri(wanted)) * spread / effect) ** 2  # a little fewer than it takes
+    n = max(int(min(normal, most)), 2)
+    while n < most and power(effect, spread, n, level) < wanted:
+        n += 1
+    return min(n, most)

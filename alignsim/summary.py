@@ -1,0 +1,67 @@
+"""The summary of a study, `summary.csv`: every condition's means with intervals, and every paired difference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from alignsim.evaluation.measures import MEASURES
+from alignsim.statistics import interquartile_mean, mean_intervals
+from alignsim.study import Study, flat, paired
+
+#: The measure that figures and tables show first.
+PRIMARY = "normalized_value"
+
+
+def summary(study: Study) -> pd.DataFrame:
+    """One row for each condition, and one for each paired difference (method `rlhf - dpo`).
+
+    `seeds` stand behind the means and `diverged` were left out. For every measure the mean over seeds and its 95 % BCa
+    bootstrap interval, in the columns `m`, `m_low` and `m_high`; of the normalized value also the interquartile mean.
+    """
+    tables = [study.rows.assign(left_out=False), _emptied(study.diverged)]
+    for variant, baseline in study.comparisons:
+        name = f"{flat(variant)} - {flat(baseline)}"
+        tables.append(paired(study, variant, baseline).assign(method=name, left_out=False))
+        lost = study.diverged[study.diverged.variant.isin([variant, baseline])] if len(study.diverged) else None
+        if lost is not None:
+            tables.append(_emptied(lost.drop_duplicates(["setting", "seed"])).assign(method=name))
+    rows = pd.concat([table for table in tables if len(table)], ignore_index=True)
+    groups = rows.groupby(["method", "env", *study.varied], dropna=False, sort=True)
+    found = groups.left_out.agg(diverged="sum", seeds="size").reset_index()
+    found["seeds"] -= found.diverged
+    columns = {name: np.full((3, len(found)), np.nan) for name in MEASURES}
+    middle = np.full(len(found), np.nan)
+    counted = rows.assign(group=groups.ngroup())[~rows.left_out].sort_values("group", kind="stable")
+    sizes = counted.groupby("group").size()
+    for size in sizes.unique():
+        chosen = sizes.index[sizes == size].to_numpy()
+        members = counted[counted.group.isin(chosen)]
+        for name in MEASURES:
+            values = members[name].to_numpy().reshape(len(chosen), size)
+            columns[name][:, chosen] = np.array([interval[:3] for interval in mean_intervals(values)]).T
+        values = members[PRIMARY].to_numpy().reshape(len(chosen), size)
+        middle[chosen] = [interquartile_mean(row) for row in values]
+    keys = ["method", "env", *study.varied, "seeds", "diverged"]
+    parts = {f"{name}{end}": ends[i] for name, ends in columns.items() for i, end in enumerate(("", "_low", "_high"))}
+    table = found[keys].assign(**parts)
+    table.insert(len(keys) + 3, f"{PRIMARY}_interquartile_mean", middle)
+    return table
+
+
+def _emptied(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of diverged seeds: they count, their numbers do not."""
+    return rows.assign(**dict.fromkeys(MEASURES, np.nan), left_out=True)
+
+
+def summary_text(table: pd.DataFrame) -> str:
+    """The summary as a table for the screen: normalized value, mean and 95 % interval."""
+    keys = list(table.columns[: list(table.columns).index("seeds") + 1])
+    shown = table[keys].rename(columns=lambda key: key.removeprefix("env."))
+    if table.diverged.any():
+        shown["diverged"] = table.diverged
+    shown[PRIMARY] = table[PRIMARY].map(lambda value: f"{value:.3f}" if value == value else "-")
+    low, high = table[f"{PRIMARY}_low"], table[f"{PRIMARY}_high"]
+    few = table.seeds.map({0: "no seed", 1: "one seed"})
+    shown["95 % interval"] = few.where(~(low == low), [f"[{a:.3f}, {b:.3f}]" for a, b in zip(low, high, strict=True)])
+    return shown.to_string(index=False, na_rep="-")
