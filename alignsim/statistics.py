@@ -74,22 +74,25 @@ def _intervals(statistic: Callable[..., Any], rows: Numbers) -> list[Interval]:
     estimates = statistic(rows, axis=-1) if n else np.full(len(rows), np.nan)
     low, high = np.full((2, len(rows)), np.nan)
     if n > 1:
-        low, high = estimates.copy(), estimates.copy()
-        varied = np.ptp(rows, axis=-1) > 0  # where all seeds are the same, the interval is a point
-        if varied.any():
-            low[varied], high[varied] = _ends((rows[varied],), statistic)
-            low, high = (np.where(np.isnan(end), estimates, end) for end in (low, high))
+        low, high = _ends((rows,), statistic)
     ends = zip(estimates, low, high, strict=True)
     return [Interval(float(mean), float(below), float(above), n) for mean, below, above in ends]
 
 
-def _ends(samples: Sequence[Numbers], statistic: Callable[..., Any]) -> Any:
-    """The low and the high end of a 95 % BCa interval; NaN where no two resamples differ."""
-    return tuple(_bootstrap(samples, statistic).confidence_interval)
+def _ends(samples: Sequence[Numbers], statistic: Callable[..., Any], paired: bool = True) -> tuple[Numbers, Numbers]:
+    """The ends of a 95 % BCa interval; of the percentile interval where there is none, as for an extreme estimate."""
+    found = _bootstrap(samples, statistic, paired=paired)
+    plain = np.quantile(found.bootstrap_distribution, [LEVEL / 2, 1 - LEVEL / 2], axis=-1)
+    low, high = (
+        np.where(np.isnan(end), other, end) for end, other in zip(found.confidence_interval, plain, strict=True)
+    )
+    return low, high
 
 
-def _bootstrap(samples: Sequence[Numbers], statistic: Callable[..., Any], method: str = "BCa") -> Any:
-    """Scipy's bootstrap over the last axis, the samples resampled together."""
+def _bootstrap(
+    samples: Sequence[Numbers], statistic: Callable[..., Any], method: str = "BCa", paired: bool = True
+) -> Any:
+    """Scipy's bootstrap over the last axis, paired samples resampled together."""
     from scipy.stats import bootstrap
 
     resample: Any = bootstrap
@@ -101,7 +104,7 @@ def _bootstrap(samples: Sequence[Numbers], statistic: Callable[..., Any], method
             statistic,
             n_resamples=int(min(max(_IN_ALL / size, LEAST_RESAMPLES), RESAMPLES)),
             batch=max(int(_AT_ONCE / size), 1),
-            paired=True,
+            paired=paired,
             vectorized=True,
             axis=-1,
             confidence_level=1 - LEVEL,
@@ -111,32 +114,33 @@ def _bootstrap(samples: Sequence[Numbers], statistic: Callable[..., Any], method
 
 
 def probability_of_improvement(x: npt.ArrayLike, y: npt.ArrayLike) -> Interval:
-    """How likely a seed of x is above a seed of y, whichever they are, ties counted half: Mann and Whitney's U / n^2.
+    """How likely a run of x is above a run of y, ties counted half: Mann and Whitney's U / (n m).
 
-    The definition of Agarwal et al. 2021 for one task; 0.5 where the two are alike. The seeds of x and y are the same
-    ones, so they are resampled together for the 95 % BCa interval.
+    The definition of Agarwal et al. 2021 for one task: runs of any seeds are compared, and x and y are resampled apart
+    for the 95 % BCa interval. 0.5 where the two are alike.
 
     Args:
         x: one number for each seed, (n,).
-        y: the same of what it is compared with.
+        y: the same of what it is compared with, (m,).
     """
     left, right = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    estimate = float(_improvement(left, right)) if len(left) else float("nan")
-    if len(left) < 2 or np.ptp([*left, *right]) == 0:
-        end = float("nan") if len(left) < 2 else estimate
-        return Interval(estimate, end, end, len(left))
-    # NaN where every x is above every y, or below: then no resample differs
-    low, high = (estimate if math.isnan(end) else end for end in _ends((left, right), _improvement))
-    return Interval(estimate, float(low), float(high), len(left))
+    n = min(len(left), len(right))
+    if n == 0:
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
+    estimate = float(_improvement(left, right))
+    if n == 1:
+        return Interval(estimate, float("nan"), float("nan"), 1)
+    low, high = _ends((left, right), _improvement, paired=False)
+    return Interval(estimate, float(low), float(high), n)
 
 
 def _improvement(x: Numbers, y: Numbers, axis: int = -1) -> Any:
     from scipy.stats import rankdata
 
-    n = x.shape[axis]
+    n, m = x.shape[axis], y.shape[axis]
     ranks = rankdata(np.concatenate([x, y], axis), axis=axis)
     wins = ranks.take(range(n), axis).sum(axis) - n * (n + 1) / 2
-    return wins / n**2
+    return wins / (n * m)
 
 
 def performance_profile(scores: npt.ArrayLike, thresholds: npt.ArrayLike) -> list[Interval]:
