@@ -19,10 +19,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from alignsim.claims import problems_of, register
 from alignsim.config.command_line import FOR_THE_WHOLE_SWEEP, CommandLine, checked_command_line, conf_dir, plain_values
 from alignsim.config.load import TrainConfig, load
 from alignsim.config.problems import ConfigurationError, Problem, check
-from alignsim.config.schema import PlotSettings
+from alignsim.config.settings import PlotSettings
 from alignsim.jobs import Job, Report
 from alignsim.sweep import Sweep, taking_part
 
@@ -43,6 +44,7 @@ def train() -> None:
             if line.jobs[0].config.run.dry_run:
                 sweep.dry_run()
                 return
+            _register_claims(sweep, line)
         gave_up = False
         try:
             if not line.runs or not sweep.jobs or sweep.skip_finished():
@@ -64,10 +66,27 @@ def _plan(sweep: Sweep, line: CommandLine) -> None:
     """What is known beforehand of the jobs of a command."""
     sweep.fail_fast = line.jobs[0].config.run.fail_fast
     jobs = {tuple(job.overrides): job_of(job.config, job.choices, job.overrides) for job in line.jobs}
+    if line.planned:
+        _check_claims(list(jobs.values()), line)
     sweep.plan(jobs, line.planned)
     if not line.planned and line.jobs[0].config.run.dry_run:
         problem = Problem("dry_run", True, "cannot tell: this sweeper chooses its conditions as it goes")
         raise ConfigurationError([problem])
+
+
+def _check_claims(jobs: Sequence[Job], line: CommandLine) -> None:
+    """Refuse claims about what there is not, but where the user trains only a part of what a preset sweeps."""
+    claims = jobs[0].config.run.claims
+    if claims and not line.narrowed and (problems := problems_of(claims, [job.values for job in jobs])):
+        raise ConfigurationError(problems)
+
+
+def _register_claims(sweep: Sweep, line: CommandLine) -> None:
+    """Write down what is predicted, before anything is trained."""
+    run = line.jobs[0].config.run
+    if run.claims or run.question:
+        for study in {job.folder.path.parent for job in sweep.jobs.values()}:
+            register(study, run.question, run.claims, sweep.command)
 
 
 def job_of(config: TrainConfig, choices: Mapping[str, str], overrides: Sequence[str], root: Path = Path()) -> Job:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -188,8 +188,9 @@ class Job:
                 log.info(self._in_words(survey))
             try:
                 self._train_chunks(survey, show, log)
-                # what is kept says how to get it again, not how it was asked for
-                values = {k: v for k, v in self.config.to_plain().items() if k not in ("dry_run", "force")}
+                # what is kept says how to get it again, not how or why it was asked for
+                left_out = ("dry_run", "force", "question", "claims")
+                values = {key: value for key, value in self.config.to_plain().items() if key not in left_out}
                 lost = self.folder.finish(values)
             except BaseException as error:
                 if self.folder.survey(self.seeds).state != "finished" or self.config.run.force:
@@ -224,6 +225,11 @@ class Job:
         labels = {"method": self.method, "env": self.env}
         ordered = results.assign(**labels)[[*labels, "seed", *MEASURES, *DIVERGED]]
         return ordered.assign(**flatten(self.config.identity))
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What the condition is: the names of its method and environment and every value under its dotted key."""
+        return {"method": self.method, "env": self.env, **flatten(self.config.identity)}
 
     def _is_locked(self) -> bool:
         if not self.folder.lock_path.exists():

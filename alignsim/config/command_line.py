@@ -66,6 +66,7 @@ class CommandLine:
         multirun: whether it is a sweep.
         jobs: what it runs.
         planned: False where a sweeper of Hydra's decides its jobs as it goes; `jobs` are then two possible ones.
+        narrowed: whether it says otherwise of something that a preset sweeps.
     """
 
     arguments: list[str]
@@ -73,6 +74,7 @@ class CommandLine:
     multirun: bool = False
     jobs: list[CheckedJob] = field(default_factory=list)
     planned: bool = True
+    narrowed: bool = False
 
 
 def conf_dir() -> Path:
@@ -130,7 +132,7 @@ def checked_command_line(
         examined = _Examination(options.config_name or config_name, search_path, read, options.multirun)
         good, jobs = examined.check(list(options.overrides))
     arguments = [good.get(argument, argument) for argument in arguments]
-    return CommandLine(arguments, not options.cfg, examined.multirun, jobs, examined.planned)
+    return CommandLine(arguments, not options.cfg, examined.multirun, jobs, examined.planned, examined.narrowed)
 
 
 class _Examination:
@@ -140,17 +142,25 @@ class _Examination:
         self, config_name: str, search_path: list[str], read: Callable[[Mapping[str, Any]], object], multirun: bool
     ) -> None:
         self._config_name, self._search_path, self._read = config_name, search_path, read
-        self.multirun, self.planned, self._lacks_an_extra = multirun, True, False
+        self.multirun, self.planned, self.narrowed, self._lacks_an_extra = multirun, True, False, False
         self._problems: list[Problem] = []
         self._known_options: dict[str, list[str]] = {}
         self._bases: dict[tuple[str, ...], tuple[DictConfig, dict[str, str]]] = {}
 
     def check(self, given: list[str]) -> tuple[dict[str, str], list[CheckedJob]]:
         """For each argument that was given, the one that Hydra should get; and the jobs, or two of them."""
-        config = self._sweep_config(given) if self.multirun else None
+        presets = [argument for argument in given if argument.lstrip("+").startswith("experiment=")]
+        config = self._sweep_config(given) if self.multirun or presets else None
         sweeper = (config.hydra.sweeper if config is not None else None) or {}
         self.planned = str(sweeper.get("_target_", ".BasicSweeper")).endswith(".BasicSweeper")
-        params = sweeper.get("params") or {}
+        swept = {str(key): value for key, value in (sweeper.get("params") or {}).items()}
+        if swept and not self.multirun:
+            message = f"sweeps {', '.join(swept)}: it needs -m (--multirun) on the command line"
+            self._problems.append(Problem(" ".join(presets), NO_VALUE, message))
+            swept = {}
+        typed = {argument.lstrip("+").partition("=")[0] for argument in given}
+        params = {key: value for key, value in swept.items() if key not in typed}
+        self.narrowed = len(params) < len(swept)
         good: dict[str, str] = {}
         for argument in [*(f"{key}={value}" for key, value in params.items()), *given]:
             override = self._parse(argument)
@@ -208,6 +218,8 @@ class _Examination:
 
     def _parse(self, argument: str) -> Override | None:
         """An override as Hydra reads it; a value that Hydra's grammar cannot read is taken as it stands."""
+        if argument.startswith("experiment="):  # a preset is added to what there is, with or without the sign
+            argument = f"+{argument}"
         key, equals, value = argument.partition("=")
         quoted = value.replace("\\", "\\\\").replace('"', '\\"')
         for attempt in (argument, f'{key}="{quoted}"') if equals else (argument,):

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem, check, knobs, unknown_key
-from alignsim.config.schema import RunSettings
+from alignsim.config.settings import RunSettings
 
 if TYPE_CHECKING:
     from alignsim.envs.base import Environment
@@ -82,12 +82,14 @@ def load(values: Mapping[str, Any]) -> TrainConfig:
 
 def to_plain(part: Any) -> dict[str, Any]:
     """A configuration dataclass as plain values; a group names its class in `_target_`."""
+    if isinstance(part, Mapping):
+        return {name: to_plain(value) if dataclasses.is_dataclass(value) else value for name, value in part.items()}
     plain: dict[str, Any] = {}
     if any(isinstance(part, import_class(base)) for base, _ in GROUPS.values()):
         plain["_target_"] = f"{type(part).__module__}.{type(part).__qualname__}"
     for name in knobs(type(part)):
         value = getattr(part, name)
-        plain[name] = to_plain(value) if dataclasses.is_dataclass(value) else value
+        plain[name] = to_plain(value) if dataclasses.is_dataclass(value) or isinstance(value, Mapping) else value
     return plain
 
 

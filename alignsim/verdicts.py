@@ -1,0 +1,233 @@
+"""Judging claims: what the finished seeds of a study say about each prediction, whoever it favours.
+
+A verdict follows from numbers alone: the per-seed differences that a claim is about, the interval of their mean against
+the claim's margin, and p-values corrected for the number of claims of the study.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from importlib.metadata import version
+from typing import Any, Literal
+
+from alignsim import statistics
+from alignsim.claims import Registered, Registry
+from alignsim.config.claims import Claim
+from alignsim.config.load import to_plain
+from alignsim.evidence import Evidence, NoEvidenceError, evidence_of
+from alignsim.results import CODE
+from alignsim.statistics import LEVEL, Interval
+from alignsim.study import Study
+
+#: With fewer seeds than this a verdict is always inconclusive: the tests do not keep their level for skewed seeds.
+FEWEST_SEEDS = 8
+
+#: More seeds than this are not told as a number.
+MANY_SEEDS = 100_000
+
+Outcome = Literal["supported", "refuted", "inconclusive"]
+
+_NOTHING = Interval(float("nan"), float("nan"), float("nan"), 0)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the seeds of a study say about a claim.
+
+    Attributes:
+        name: the claim's.
+        made: the claim and when it was made.
+        outcome: of the prediction.
+        why: in one sentence.
+        estimate: what the claim is about: the mean over seeds of the difference, of the difference of differences, or
+            of the rank correlation along the swept value; with its 95 % BCa bootstrap interval.
+        middle: the interquartile mean of the same, with its interval.
+        improvement: how likely a seed of the condition is above one of the baseline, where two conditions are compared.
+        p: of the test for the prediction, two-sided, corrected for all claims of the study (Holm).
+        p_against: of the test for its contrary, corrected in the same way.
+        seeds: that stand behind it.
+        diverged: seeds of the conditions that were left out because their training diverged.
+        needed: about how many seeds would decide an inconclusive one with a power of 80 %; None where that is unknown.
+    """
+
+    name: str
+    made: Registered
+    outcome: Outcome = "inconclusive"
+    why: str = ""
+    estimate: Interval = _NOTHING
+    middle: Interval = _NOTHING
+    improvement: Interval | None = None
+    p: float = 1.0
+    p_against: float = 1.0
+    seeds: int = 0
+    diverged: int = 0
+    needed: int | None = None
+
+    @property
+    def claim(self) -> Claim:
+        """What was predicted."""
+        return self.made.claim
+
+    def to_plain(self) -> dict[str, Any]:
+        """As `verdicts.json` has it."""
+        claim = {key: value for key, value in to_plain(self.claim).items() if value not in (None, {})}
+        return {
+            "name": self.name,
+            "verdict": self.outcome,
+            "why": self.why,
+            **claim,
+            "estimate": _number(self.estimate.mean),
+            "interval": _ends(self.estimate),
+            "interquartile_mean": _number(self.middle.mean),
+            "interquartile_mean_interval": _ends(self.middle),
+            "probability_of_improvement": None if self.improvement is None else _number(self.improvement.mean),
+            "probability_of_improvement_interval": None if self.improvement is None else _ends(self.improvement),
+            "p_value": _number(self.p),
+            "p_value_against": _number(self.p_against),
+            "seeds": self.seeds,
+            "diverged_seeds": self.diverged,
+            "seeds_needed": self.needed,
+            "registered": self.made.registered,
+            "made_before_the_data": self.made.before_data,
+        }
+
+
+def _number(value: float) -> float | None:
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def _ends(interval: Interval) -> list[float | None]:
+    return [_number(interval.low), _number(interval.high)]
+
+
+def judge(study: Study, registry: Registry) -> list[Verdict]:
+    """A verdict for each claim of a study, in their order.
+
+    Supported: the whole 95 % interval is where the claim predicts, beyond its margin, and the corrected p-value is
+    below 0.05. Refuted: the same for the contrary. Inconclusive: neither, or fewer than eight seeds. Both p-values are
+    two-sided and corrected for the number of claims, so that of all claims of a study a false one is supported in at
+    most one study of forty, and a true one refuted in at most as many.
+    """
+    tested = [_tested(study, name, made, len(registry.claims)) for name, made in registry.claims.items()]
+    corrected = statistics.holm([verdict.p for verdict in tested])
+    against = statistics.holm([verdict.p_against for verdict in tested])
+    judged = []
+    for verdict, p, p_against in zip(tested, corrected, against, strict=True):
+        judged.append(_concluded(replace(verdict, p=p, p_against=p_against)))
+    return judged
+
+
+def _tested(study: Study, name: str, made: Registered, claims: int) -> Verdict:
+    """The numbers of a claim, its p-values not yet corrected."""
+    claim = made.claim
+    try:
+        evidence = evidence_of(study, claim)
+    except NoEvidenceError as reason:
+        return Verdict(name, made, why=str(reason))
+    values, n = evidence.values, len(evidence.values)
+    found = Verdict(name, made, seeds=n, diverged=evidence.diverged)
+    if n == 0:
+        return replace(found, why="no seed has finished in all the conditions that it compares")
+    found = replace(
+        found,
+        estimate=statistics.mean_interval(values),
+        middle=statistics.interquartile_mean_interval(values),
+        improvement=None if evidence.pair is None else statistics.probability_of_improvement(*evidence.pair),
+    )
+    if n < FEWEST_SEEDS:
+        return found
+    p, p_against = _p_values(claim, evidence)
+    spread = float(values.std(ddof=1))
+    needed = statistics.seeds_needed(_distance(claim, found.estimate.mean), spread, LEVEL / claims, most=MANY_SEEDS)
+    return replace(found, p=p, p_against=p_against, needed=max(needed, n + 1))
+
+
+def _p_values(claim: Claim, evidence: Evidence) -> tuple[float, float]:
+    """Of the tests for a prediction and for its contrary."""
+    values, margin = evidence.values, claim.margin
+    if evidence.table is not None:
+        rising, falling = statistics.trend_p(evidence.table), statistics.trend_p(-evidence.table)
+        return (rising, falling) if claim.predicts == "increases" else (falling, rising)
+    if claim.predicts == "equal":
+        return statistics.equivalence_p(values, margin), statistics.difference_p(values, margin)
+    signed = -values if claim.predicts == "less" else values
+    return statistics.superiority_p(signed, margin), statistics.superiority_p(-signed, -margin)
+
+
+def _distance(claim: Claim, estimate: float) -> float:
+    """How far an estimate is from where the verdict changes."""
+    if claim.predicts == "equal":
+        return abs(claim.margin - abs(estimate))
+    return abs((-estimate if claim.predicts == "less" else estimate) - claim.margin)
+
+
+def _where(claim: Claim, interval: Interval) -> tuple[bool, bool]:
+    """Whether the whole interval is where a claim predicts, and whether all of it is where it does not."""
+    low, high, margin = interval.low, interval.high, claim.margin
+    if claim.predicts == "equal":
+        return -margin < low and high < margin, margin < low or high < -margin
+    if claim.predicts in ("less", "decreases"):
+        low, high = -high, -low
+    return low > margin, high < margin
+
+
+def _concluded(verdict: Verdict) -> Verdict:
+    """With the outcome that follows from the numbers, and the reason."""
+    if verdict.why:
+        return verdict
+    if verdict.seeds < FEWEST_SEEDS:
+        why = f"{_seeds(verdict.seeds)} are too few for a verdict: it takes at least {FEWEST_SEEDS}"
+        return replace(verdict, why=why, needed=FEWEST_SEEDS)
+    inside, outside = _where(verdict.claim, verdict.estimate)
+    ends = f"[{verdict.estimate.low:.3f}, {verdict.estimate.high:.3f}]"
+    if inside and verdict.p < LEVEL:
+        return replace(verdict, outcome="supported", why=f"{ends} is {_predicted(verdict.claim)}", needed=None)
+    if outside and verdict.p_against < LEVEL:
+        return replace(verdict, outcome="refuted", why=f"{ends} is not {_predicted(verdict.claim)}", needed=None)
+    assert verdict.needed is not None
+    many = f"more than {MANY_SEEDS:,}" if verdict.needed >= MANY_SEEDS else f"about {verdict.needed:,}"
+    told = f"p is not below {LEVEL}" if inside or outside else f"{ends} reaches across {_limit(verdict.claim)}"
+    return replace(verdict, why=f"{told}; if the estimate is right, {many} seeds would decide it")
+
+
+def _seeds(n: int) -> str:
+    return "1 seed" if n == 1 else f"{n} seeds"
+
+
+def _predicted(claim: Claim) -> str:
+    """Where a claim says that the estimate lies."""
+    return {
+        "greater": f"above {claim.margin:g}",
+        "shrinks": f"above {claim.margin:g}",
+        "less": f"below {-claim.margin or 0:g}",
+        "equal": f"within {claim.margin:g} of 0",
+        "increases": "above 0",
+        "decreases": "below 0",
+    }[claim.predicts]
+
+
+def _limit(claim: Claim) -> str:
+    """Where the verdict changes."""
+    signed = -claim.margin if claim.predicts == "less" and claim.margin else claim.margin
+    return f"{'±' * (claim.predicts == 'equal')}{signed:g}"
+
+
+def verdicts_text(study: Study, registry: Registry, verdicts: Sequence[Verdict]) -> str:
+    """The content of `verdicts.json`."""
+    code = sorted(set(study.rows[CODE].astype(str))) if len(study.rows) else []
+    packages = {name: version(name) for name in ("alignsim", "numpy", "scipy", "pandas")}
+    content = {
+        "study": study.name,
+        "question": registry.question,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "level": LEVEL,
+        "correction": "Holm, over the claims of the study",
+        "intervals": "95 % BCa bootstrap over seeds",
+        "versions": {"results": code, **packages},
+        "claims": [verdict.to_plain() for verdict in verdicts],
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
