@@ -15,7 +15,6 @@ from alignsim.results import CONDITION
 from alignsim.statistics import Numbers, rank_correlations
 from alignsim.study import Study
 
-
 #: What is closer than this is the same: training is in single precision.
 _DECIMALS = 6
 

@@ -171,21 +171,21 @@ def superiority_p(values: npt.ArrayLike, margin: float = 0.0) -> float:
     n, mean = len(shifted), shifted.mean()
     if np.ptp(shifted) == 0:
         return 0.0 if mean > 0 else 1.0
-    observed = float(_t(shifted))
+    error = _standard_error(shifted)
+    observed = mean / error
 
     def t_of_resamples(resamples: Numbers, axis: int = -1) -> Any:
-        return _t(resamples - mean, axis)
+        # a resample of few different seeds can have next to no spread; so little is not believed
+        return (resamples.mean(axis) - mean) / np.maximum(_standard_error(resamples, axis), error / 100)
 
     found = _bootstrap((shifted,), t_of_resamples, method="percentile").bootstrap_distribution
     resampled = (1 + (found >= observed).sum()) / (1 + len(found))
     return float(min(2 * max(stdtr(n - 1, -observed), resampled), 1.0))
 
 
-def _t(values: Numbers, axis: int = -1) -> Any:
-    """Student's t against 0; infinite where all numbers are alike and not 0."""
-    mean, error = values.mean(axis), values.std(axis, ddof=1) / math.sqrt(values.shape[axis])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.nan_to_num(mean / error, nan=0.0, posinf=np.inf, neginf=-np.inf)
+def _standard_error(values: Numbers, axis: int = -1) -> Any:
+    """Of the mean."""
+    return values.std(axis, ddof=1) / math.sqrt(values.shape[axis])
 
 
 def equivalence_p(values: npt.ArrayLike, margin: float) -> float:
