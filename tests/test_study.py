@@ -15,7 +15,8 @@ def rows(method, env, value, seeds=range(16), **condition):
     table = pd.DataFrame({"method": method, "env": env, "seed": list(seeds)})
     for measure in MEASURES:
         table[measure] = [value + noise[seed] for seed in seeds]
-    return table.assign(**{key.replace("__", "."): v for key, v in condition.items()})
+    values = {key.replace("__", "."): v for key, v in condition.items()}
+    return table.assign(**values, condition=f"{method} {env} {sorted(values.items())}", code="2")
 
 
 def study(*tables):
