@@ -14,17 +14,10 @@ import pandas as pd
 from scipy.special import stdtrit  # the t quantile; scipy.stats takes long to import
 
 from alignsim.evaluation.measures import DIVERGED, MEASURES
-from alignsim.results import (
-    CODE,
-    CONDITION,
-    RESULTS,
-    RESULTS_VERSION,
-    STATUS,
-    DamagedError,
-    RunFolder,
-    parse_results,
-    span,
-)
+from alignsim.results.files import DamagedError
+from alignsim.results.folder import RESULTS, STATUS, RunFolder
+from alignsim.results.tables import parse_results, span
+from alignsim.results.versions import CODE, CONDITION, RESULTS_VERSION
 
 #: The method that every other one is compared with.
 BASELINE = "dpo"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from alignsim.analysis import Study, load_study, summary
-from alignsim.results import write_whole
+from alignsim.results.files import write_whole
 
 #: A study of more settings is summarised, but not drawn.
 MOST_SETTINGS = 60

@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from alignsim.jobs import Job, Report
+from alignsim.results.states import JobState, Prospect
 
 #: Seconds between two looks at the folders of jobs that run in other processes.
 FOLLOW_EVERY = 0.5
@@ -140,13 +141,13 @@ class Sweep:
             folders = {job.folder.path.parent for job in self.jobs.values()}
             where = f"{folders.pop()}" if len(folders) == 1 else f"{len(folders)} studies"
             told = f", all with {' '.join(sorted(self.common))}" if self.common else ""
-            print(f"{_counted(Counter(), len(self.jobs))} in {where}{told}")
+            print(f"{_counted({}, len(self.jobs))} in {where}{told}")
 
     def dry_run(self) -> None:
         """Say what running each job would do."""
         self._print_header()
         width = max(len(job.title) for job in self.jobs.values())
-        counts = Counter[str]()
+        counts = Counter[Prospect]()
         for job in self.jobs.values():
             try:
                 state, words = job.prospect()
@@ -156,7 +157,7 @@ class Sweep:
             print(f"{state:<9} {job.title:<{width}}   {words}")
         print(f"dry run of {_counted(counts, len(self.jobs))}; nothing was done")
 
-    def _count(self, state: str) -> int:
+    def _count(self, state: JobState) -> int:
         return sum(report.state == state for report in self.reports.values())
 
     def _position(self) -> str:
@@ -164,7 +165,7 @@ class Sweep:
         if not self.multirun:
             return ""
         number = f"{self.started} of {self.to_run}" if self.to_run else f"{self.started}"
-        states = ("finished", "skipped", "failed")
+        states: tuple[JobState, ...] = ("finished", "skipped", "failed")
         parts = [number, *(f"{self._count(state)} {state}" for state in states if self._count(state))]
         trained = [report.seconds for report in self.reports.values() if report.state in ("finished", "failed")]
         if trained and self.to_run:
@@ -176,7 +177,7 @@ class Sweep:
         """What finished, what was skipped, what failed and why."""
         reports = list(self.reports.values())
         counts = Counter(report.state for report in reports)
-        order = ["finished", "skipped", "busy", "not run", "failed"]
+        order: list[JobState] = ["finished", "skipped", "busy", "not run", "failed"]
         shown = [r for r in reports if r.state != "skipped" or counts["skipped"] <= SKIPPED_IN_TABLE]
         shown.sort(key=lambda report: order.index(report.state))
         width = max((len(report.title) for report in shown), default=0)
@@ -204,7 +205,7 @@ class Sweep:
         return self._count("failed") + self._count("not run") > 0
 
 
-def _counted(counts: Counter[str], total: int) -> str:
+def _counted(counts: Mapping[Prospect, int] | Mapping[JobState, int], total: int) -> str:
     """Such as `3 conditions: 2 finished, 1 failed`."""
     parts = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     return f"{total} condition{'s' * (total != 1)}" + (f": {parts}" if parts else "")
@@ -332,7 +333,7 @@ class _Launcher(Launcher):
         """What became of a job that did not report: its folder may tell."""
         job = self._sweep.jobs.get(tuple(overrides))
         note = f"{type(error).__name__}: {error}".replace("\n", " ")[:200] if error else "stopped"
-        state = "failed" if error else "not run"
+        state: JobState = "failed" if error else "not run"
         if job is None:
             return Report(tuple(overrides), "?", " ".join(overrides), state, note)
         survey = job.survey()

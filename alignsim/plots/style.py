@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from alignsim.analysis import Interval
-from alignsim.results import write_whole
+from alignsim.results.files import write_whole
 
 #: Okabe and Ito's colours, which colour-blind readers can tell apart; markers differ for readers in grey.
 _COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
