@@ -24,7 +24,8 @@ from alignsim.config.load import TrainConfig, load
 from alignsim.config.problems import ConfigurationError, Problem, check
 from alignsim.config.schema import PlotSettings
 from alignsim.jobs import Job, Report
-from alignsim.sweep import Sweep, taking_part
+from alignsim.launch import taking_part
+from alignsim.sweep import Sweep
 
 
 class Terminated(KeyboardInterrupt):
@@ -48,21 +49,20 @@ def train() -> None:
             if not line.runs or not sweep.jobs or sweep.skip_finished():
                 _in_hydra("train", line.arguments, sweep)
         except Exception as error:
-            if line.planned or not sweep.reports:
+            if line.planned or not sweep.ledger.reports:
                 raise
             gave_up = True
             print(f"the sweeper gave up: {error}", file=sys.stderr)
         finally:
             sweep.close()
-            if line.multirun and sweep.reports:
-                print(sweep.table(), flush=True)
-        if sweep.has_failed or gave_up:
+            if line.multirun and sweep.ledger.reports:
+                print(sweep.ledger.table(best=not sweep.jobs), flush=True)
+        if sweep.ledger.has_failed or gave_up:
             sys.exit(1)
 
 
 def _plan(sweep: Sweep, line: CommandLine) -> None:
     """What is known beforehand of the jobs of a command."""
-    sweep.fail_fast = line.jobs[0].config.run.fail_fast
     jobs = {tuple(job.overrides): job_of(job.config, job.choices, job.overrides) for job in line.jobs}
     sweep.plan(jobs, line.planned)
     if not line.planned and line.jobs[0].config.run.dry_run:
@@ -93,13 +93,14 @@ def _tells_jobs_apart(change: str) -> bool:
 
 def _in_hydra(name: str, arguments: list[str], sweep: Sweep) -> None:
     """Let Hydra run the jobs of a sweep, or show what it was asked for."""
+    worker = sweep.worker  # alone: launchers pickle the function below with whatever it mentions
 
     def run(values: DictConfig) -> Report:
         settings = HydraConfig.get()
         started_in = Path(settings.runtime.cwd)
         root = Path() if started_in == Path.cwd() else started_in
         choices = {str(group): str(option) for group, option in settings.runtime.choices.items()}
-        return sweep.run(job_of(load(plain_values(values)), choices, settings.overrides.task, root))
+        return worker.run(job_of(load(plain_values(values)), choices, settings.overrides.task, root))
 
     with taking_part(sweep):
         _hydra_main(name, arguments, run)

@@ -7,7 +7,8 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "alignsim"
 ORDER = """
-    lazy streams config envs models methods evaluation results experiment progress analysis jobs sweep plots report cli
+    lazy streams config envs models methods evaluation results experiment progress
+    jobs ledger sweep launch analysis plots report cli
 """
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
