@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from alignsim.evaluation.measures import MEASURES
 from alignsim.results.files import DamagedError
 
@@ -113,8 +115,6 @@ def mean_regret(table: Table, seeds: Sequence[int]) -> float:
 
 def results_table(table: Table, seeds: Sequence[int]) -> list[str]:
     """The main measures of some seeds of a condition, line by line: the mean and its standard error."""
-    import numpy as np
-
     kept = seeds_that_count(table, seeds)
     count = f"{len(kept)} seeds" if len(kept) != 1 else "1 seed"
     lines = [f"{'':<22}{'mean':>8}   standard error ({count})"]
