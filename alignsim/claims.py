@@ -22,7 +22,8 @@ from alignsim.config.claims import Claim, Selection
 from alignsim.config.load import to_plain
 from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem, unknown_key
 from alignsim.evaluation.measures import MEASURES
-from alignsim.results import RESULTS, UNFINISHED, write_whole
+from alignsim.results.files import write_whole
+from alignsim.results.folder import RESULTS, UNFINISHED
 
 CLAIMS = "claims.yaml"
 

@@ -25,7 +25,8 @@ from alignsim.config.load import TrainConfig, load
 from alignsim.config.problems import ConfigurationError, Problem, check
 from alignsim.config.settings import PlotSettings
 from alignsim.jobs import Job, Report
-from alignsim.sweep import Sweep, taking_part
+from alignsim.launch import taking_part
+from alignsim.sweep import Sweep
 
 
 class Terminated(KeyboardInterrupt):
@@ -38,33 +39,33 @@ def train() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     with _errors_told(), _stopped_by_sigterm():
         line = checked_command_line(sys.argv[1:], "train", load)
-        sweep = Sweep(shlex.join(["train", *sys.argv[1:]]), line.multirun)
+        command = shlex.join(["train", *sys.argv[1:]])
+        sweep = Sweep(command, line.multirun)
         if line.runs:
             _plan(sweep, line)
             if line.jobs[0].config.run.dry_run:
                 sweep.dry_run()
                 return
-            _register_claims(sweep, line)
+            _register_claims(line, command)
         gave_up = False
         try:
             if not line.runs or not sweep.jobs or sweep.skip_finished():
                 _in_hydra("train", line.arguments, sweep)
         except Exception as error:
-            if line.planned or not sweep.reports:
+            if line.planned or not sweep.ledger.reports:
                 raise
             gave_up = True
             print(f"the sweeper gave up: {error}", file=sys.stderr)
         finally:
             sweep.close()
-            if line.multirun and sweep.reports:
-                print(sweep.table(), flush=True)
-        if sweep.has_failed or gave_up:
+            if line.multirun and sweep.ledger.reports:
+                print(sweep.ledger.table(best=not sweep.jobs), flush=True)
+        if sweep.ledger.has_failed or gave_up:
             sys.exit(1)
 
 
 def _plan(sweep: Sweep, line: CommandLine) -> None:
     """What is known beforehand of the jobs of a command."""
-    sweep.fail_fast = line.jobs[0].config.run.fail_fast
     jobs = {tuple(job.overrides): job_of(job.config, job.choices, job.overrides) for job in line.jobs}
     if line.planned:
         _check_claims(list(jobs.values()), line)
@@ -81,12 +82,12 @@ def _check_claims(jobs: Sequence[Job], line: CommandLine) -> None:
         raise ConfigurationError(problems)
 
 
-def _register_claims(sweep: Sweep, line: CommandLine) -> None:
-    """Write down what is predicted, before anything is trained."""
-    run = line.jobs[0].config.run
-    if run.claims or run.question:
-        for study in {job.folder.path.parent for job in sweep.jobs.values()}:
-            register(study, run.question, run.claims, sweep.command)
+def _register_claims(line: CommandLine, command: str) -> None:
+    """Write down what is predicted of each study, before anything is trained."""
+    studies = {Path(job.config.run.output_dir, job.config.run.study): job.config.run for job in line.jobs}
+    for folder, run in studies.items():
+        if run.claims or run.question:
+            register(folder, run.question, run.claims, command)
 
 
 def job_of(config: TrainConfig, choices: Mapping[str, str], overrides: Sequence[str], root: Path = Path()) -> Job:
@@ -112,13 +113,14 @@ def _tells_jobs_apart(change: str) -> bool:
 
 def _in_hydra(name: str, arguments: list[str], sweep: Sweep) -> None:
     """Let Hydra run the jobs of a sweep, or show what it was asked for."""
+    worker = sweep.worker  # alone: launchers pickle the function below with whatever it mentions
 
     def run(values: DictConfig) -> Report:
         settings = HydraConfig.get()
         started_in = Path(settings.runtime.cwd)
         root = Path() if started_in == Path.cwd() else started_in
         choices = {str(group): str(option) for group, option in settings.runtime.choices.items()}
-        return sweep.run(job_of(load(plain_values(values)), choices, settings.overrides.task, root))
+        return worker.run(job_of(load(plain_values(values)), choices, settings.overrides.task, root))
 
     with taking_part(sweep):
         _hydra_main(name, arguments, run)

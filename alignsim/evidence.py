@@ -11,7 +11,7 @@ import pandas as pd
 
 from alignsim.claims import matches, problems_of, sides
 from alignsim.config.claims import Claim
-from alignsim.results import CONDITION
+from alignsim.results.versions import CONDITION
 from alignsim.statistics import Numbers, rank_correlations
 from alignsim.study import Study
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +14,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from alignsim.config.load import GROUPS, TrainConfig
 from alignsim.evaluation.measures import DIVERGED, MEASURES
-from alignsim.results import LOG, DamagedError, RunFolder, Survey, Table, code_stamp, flatten, span
+from alignsim.results.files import DamagedError
+from alignsim.results.folder import LOG, RunFolder
+from alignsim.results.states import JobState, Prospect
+from alignsim.results.survey import Survey
+from alignsim.results.tables import flatten, results_table, span
+from alignsim.results.versions import code_stamp
 
 if TYPE_CHECKING:
     import logging
@@ -28,9 +31,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from alignsim.experiment import Condition
-
-#: Measures in the table at the end of a run; the others are in `results.csv`.
-SHOWN = ("normalized_value", "regret", "statistical_regret", "computational_regret", "kl", "pair_accuracy")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Report:
     key: tuple[str, ...]
     name: str
     title: str
-    state: str
+    state: JobState
     note: str = ""
     seconds: float = 0.0
     regret: float = float("nan")
@@ -100,13 +100,13 @@ class Job:
 
     def survey(self) -> Survey:
         """What is there of the wanted seeds."""
-        return self.folder.survey(self.seeds, self.config.run.force)
+        return Survey.of(self.folder, self.seeds, self.config.run.force)
 
-    def prospect(self) -> tuple[str, str]:
+    def prospect(self) -> tuple[Prospect, str]:
         """What running the job would do: a state as of `Survey`, or `busy`, and more in words."""
         survey = self.survey()
-        if survey.state != "finished" and self._is_locked():
-            return "busy", f"{self._owner()} is training it"
+        if survey.state != "finished" and self.folder.lock.is_taken():
+            return "busy", f"{self.folder.lock.owner()} is training it"
         return survey.state, self._in_words(survey)
 
     def _in_words(self, survey: Survey) -> str:
@@ -141,11 +141,11 @@ class Job:
         """The report of a job whose seeds had all finished before."""
         with contextlib.suppress(OSError, Timeout, DamagedError):
             if self.folder.is_open:
-                with self._lock(wait=False):
+                with self.folder.lock.take(wait=False):
                     self.folder.settle()
         return self.report("skipped", "had finished before", regret=survey.regret)
 
-    def report(self, state: str, note: str = "", regret: float = float("nan")) -> Report:
+    def report(self, state: JobState, note: str = "", regret: float = float("nan")) -> Report:
         """That the job came to this state."""
         return Report(self.key, self.name, self.title, state, note, regret=regret)
 
@@ -155,20 +155,19 @@ class Job:
             return self.skipped(survey)
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(self._lock(wait=False))
+                stack.enter_context(self.folder.lock.take(wait=False))
             except Timeout:
-                note = f"{self._owner()} is training it"
+                note = f"{self.folder.lock.owner()} is training it"
                 if not wait:
                     return self.report("busy", note)
                 print(f"  {note}: waiting for it", flush=True)
-                stack.enter_context(self._lock(wait=True))
+                stack.enter_context(self.folder.lock.take(wait=True))
             survey = self.survey()  # another process may have finished it meanwhile
             if survey.state == "finished":
                 return self.report("skipped", "another process has finished it", regret=survey.regret)
             if survey.state == "outdated":
                 return self.report("failed", survey.note)
-            with contextlib.suppress(OSError):
-                self._owner_path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+            self.folder.lock.sign()
             if threads is not None:
                 import torch
 
@@ -193,7 +192,7 @@ class Job:
                 values = {key: value for key, value in self.config.to_plain().items() if key not in left_out}
                 lost = self.folder.finish(values)
             except BaseException as error:
-                if self.folder.survey(self.seeds).state != "finished" or self.config.run.force:
+                if Survey.of(self.folder, self.seeds).state != "finished" or self.config.run.force:
                     self.folder.fail(error)
                 if isinstance(error, Exception):
                     log.error("failed", exc_info=error)
@@ -205,7 +204,7 @@ class Job:
             table = self.folder.finished()
             log.info("\n  ".join(results_table(table, self.seeds)))
             log.info(f"{self.folder.path}   {time.perf_counter() - began:.1f} s")
-        return self.report("finished", regret=self.folder.survey(self.seeds).regret)
+        return self.report("finished", regret=Survey.of(self.folder, self.seeds).regret)
 
     def _train_chunks(self, survey: Survey, show: bool, log: logging.Logger) -> None:
         from alignsim.experiment import run_condition
@@ -230,33 +229,6 @@ class Job:
     def values(self) -> dict[str, Any]:
         """What the condition is: the names of its method and environment and every value under its dotted key."""
         return {"method": self.method, "env": self.env, **flatten(self.config.identity)}
-
-    def _is_locked(self) -> bool:
-        if not self.folder.lock_path.exists():
-            return False
-        try:
-            with self._lock(wait=False):
-                return False
-        except Timeout:
-            return True
-        except OSError:
-            return False
-
-    def _lock(self, wait: bool) -> FileLock:
-        """The right to train this condition; the system takes it back from a process that dies."""
-        self.folder.lock_path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.folder.lock_path, timeout=-1 if wait else 0)
-
-    @property
-    def _owner_path(self) -> Path:
-        return self.folder.lock_path.with_suffix(".owner")
-
-    def _owner(self) -> str:
-        """Who holds the lock, in words."""
-        try:
-            return self._owner_path.read_text(encoding="utf-8")
-        except (OSError, ValueError):
-            return "another process"
 
 
 def chunks_of(seeds: Sequence[int], size: int, begun: Sequence[int] = ()) -> list[list[int]]:
@@ -285,26 +257,3 @@ def condition_of(config: TrainConfig, seeds: Sequence[int]) -> Condition:
 
     env = dataclasses.replace(config.env, seeds=tuple(seeds), device=device_of(config))
     return Condition(config.method, env, config.model, config.run.beta, config.run.evaluation)
-
-
-def results_table(table: Table, seeds: Sequence[int]) -> list[str]:
-    """The main measures of some seeds of a condition, line by line: mean and 95 % interval."""
-    import pandas as pd
-
-    from alignsim.statistics import mean_interval
-
-    rows = pd.DataFrame([table.rows[seed] for seed in seeds], columns=table.columns)
-    kept = rows[rows["diverged"] != "True"]
-    count = f"{len(kept)} seeds" if len(kept) != 1 else "1 seed"
-    lines = [f"{'':<22}{'mean':>8}   95 % interval ({count})"]
-    for name in SHOWN:
-        values = pd.to_numeric(kept[name]).dropna()
-        if len(values):
-            mean, low, high, n = mean_interval(values)
-            interval = f"[{low:.3f}, {high:.3f}]" if n > 1 else "one seed, no interval"
-            lines.append(f"{name:<22}{mean:>8.3f}   {interval}")
-    left_out = rows[rows["diverged"] == "True"]
-    if len(left_out):
-        told = (f"{row.seed} ({row.diverged_phase}, step {row.diverged_step})" for row in left_out.itertuples())
-        lines.append(f"diverged and left out of these means: seed {', '.join(told)}")
-    return lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from alignsim.results import write_whole
+from alignsim.results.files import write_whole
 from alignsim.study import Study, load_study
 from alignsim.summary import summary, summary_text
 

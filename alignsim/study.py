@@ -15,17 +15,10 @@ import numpy as np
 import pandas as pd
 
 from alignsim.evaluation.measures import DIVERGED, MEASURES
-from alignsim.results import (
-    CODE,
-    CONDITION,
-    RESULTS,
-    RESULTS_VERSION,
-    STATUS,
-    DamagedError,
-    RunFolder,
-    parse_results,
-    span,
-)
+from alignsim.results.files import DamagedError
+from alignsim.results.folder import RESULTS, STATUS, RunFolder
+from alignsim.results.tables import parse_results, span
+from alignsim.results.versions import CODE, CONDITION, RESULTS_VERSION
 
 #: The method that every other one is compared with.
 BASELINE = "dpo"

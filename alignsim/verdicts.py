@@ -19,7 +19,7 @@ from alignsim.claims import Registered, Registry
 from alignsim.config.claims import Claim
 from alignsim.config.load import to_plain
 from alignsim.evidence import Evidence, NoEvidenceError, evidence_of
-from alignsim.results import CODE
+from alignsim.results.versions import CODE
 from alignsim.statistics import LEVEL, Interval
 from alignsim.study import Study
 

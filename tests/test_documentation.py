@@ -9,7 +9,7 @@ import pytest
 
 import alignsim
 import alignsim.envs.simplified
-import alignsim.results
+import alignsim.results.tables
 from alignsim.config.command_line import checked_command_line
 from alignsim.config.load import load
 from alignsim.config.problems import ConfigurationError
@@ -48,7 +48,7 @@ def test_the_public_names_are_importable_and_documented():
         _ = alignsim.nothing
 
 
-@pytest.mark.parametrize("module", [alignsim.envs.simplified, alignsim.results])
+@pytest.mark.parametrize("module", [alignsim.envs.simplified, alignsim.results.tables])
 def test_the_examples_in_docstrings_are_true(module):
     failed, tried = doctest.testmod(module)
     assert tried > 0

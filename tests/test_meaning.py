@@ -8,7 +8,7 @@ from alignsim.methods.dpo import DPO
 from alignsim.methods.policy_gradient import PolicyGradient
 from alignsim.methods.rlhf import RLHF
 from alignsim.methods.supervised import Supervised
-from alignsim.results import RESULTS_VERSION
+from alignsim.results.versions import RESULTS_VERSION
 
 SHORT = Supervised(steps=200)
 METHODS = {"dpo": DPO(SHORT), "rlhf": RLHF(SHORT, PolicyGradient(steps=100))}
@@ -21,5 +21,5 @@ VALUES = {2: {"dpo": [-0.003, 0.001], "rlhf": [0.33, 0.396]}}
 def test_a_condition_means_what_this_version_of_the_results_says(method):
     env = SimplifiedEnvironment(4, 5, 2.0, n_pairs=500, seeds=(0, 1))
     values = run_condition(Condition(METHODS[method], env)).results["value"]
-    changed = "what a condition gives has changed: raise RESULTS_VERSION in alignsim/results.py and add its values here"
+    changed = "what a condition gives has changed: raise alignsim.results.versions.RESULTS_VERSION, add its values here"
     assert list(values) == pytest.approx(VALUES[RESULTS_VERSION][method], abs=0.01), changed

@@ -1,13 +1,18 @@
 """The files of a run: whole or not there, merged by seed, never read when damaged."""
 
 import csv
+import math
+import statistics
 
 import pandas as pd
 import pytest
 import torch
 
 from alignsim.evaluation.measures import MEASURES
-from alignsim.results import DamagedError, by_seed, code_stamp, parse_results, span, stacked, write_whole
+from alignsim.results.files import DamagedError, write_whole
+from alignsim.results.tables import SHOWN, Table, by_seed, mean_regret, parse_results, results_table, span
+from alignsim.results.versions import code_stamp
+from alignsim.results.weights import stacked
 
 
 def content(seeds, columns=("method", "env", "seed", *MEASURES, "code")):
@@ -81,6 +86,39 @@ def test_weights_are_stacked_by_seed_and_the_newer_ones_count():
     both = stacked(weights([5, 0], 100), weights([3, 0], 200))
     assert both["seeds"] == [0, 3, 5]
     assert both["policy"]["w"].flatten().tolist() == [200, 203, 105]
+
+
+def regrets(*values, diverged=()):
+    """Rows of seeds with the same number in every measure that is shown, NaN where it is None."""
+    columns = [*SHOWN, "diverged", "diverged_phase", "diverged_step"]
+    cells = [["" if value is None else str(value)] * len(SHOWN) for value in values]
+    ends = [["True", "rl", "7"] if seed in diverged else ["False", "", ""] for seed in range(len(values))]
+    return Table(columns, {seed: [*cells[seed], *ends[seed]] for seed in range(len(values))})
+
+
+def test_the_table_of_a_run_shows_mean_and_standard_error_of_the_seeds_that_count():
+    values = [0.1, 0.4, 0.35, 9.0, 0.2]
+    header, *lines = results_table(regrets(*values, diverged=[3]), range(5))
+    kept = [value for value in values if value != 9.0]
+    assert header.split("   ")[-1] == "standard error (4 seeds)"
+    error = statistics.stdev(kept) / math.sqrt(4)
+    told = dict(line.split(None, 1) for line in lines[:-1])
+    assert list(told) == list(SHOWN)
+    assert told["regret"].split() == [f"{statistics.fmean(kept):.3f}", f"{error:.3f}"]
+    assert lines[-1] == "diverged and left out of these means: seed 3 (rl, step 7)"
+
+
+def test_the_table_of_one_seed_has_no_standard_error_and_a_measure_without_numbers_no_line():
+    header, *lines = results_table(regrets(0.25, None), [0])
+    assert header.endswith("standard error (1 seed)")
+    assert [line.split()[1:] for line in lines] == [["0.250", "-"]] * len(SHOWN)
+    assert results_table(regrets(0.25, None), [1])[1:] == []
+
+
+def test_a_condition_has_a_mean_regret_where_every_seed_counts():
+    assert mean_regret(regrets(1.0, 2.0, 6.0), [0, 1, 2]) == 3.0
+    assert mean_regret(regrets(1.0, 2.0, 6.0, diverged=[1]), [0, 2]) == 3.5
+    assert math.isnan(mean_regret(regrets(1.0, 2.0, 6.0, diverged=[1]), [0, 1, 2]))
 
 
 def test_seeds_in_words():

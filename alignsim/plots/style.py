@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from alignsim.results import write_whole
+from alignsim.results.files import write_whole
 from alignsim.statistics import Interval
 
 #: Okabe and Ito's colours, which colour-blind readers can tell apart; markers differ for readers in grey.

@@ -14,7 +14,9 @@ import numpy as np
 
 from alignsim.config.load import load
 from alignsim.evaluation.measures import DIVERGED, MEASURES
-from alignsim.results import CODE, CONDITION, RESULTS, RESULTS_VERSION, flatten
+from alignsim.results.folder import RESULTS
+from alignsim.results.tables import flatten
+from alignsim.results.versions import CODE, CONDITION, RESULTS_VERSION
 from tests.commands import start
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from alignsim.config.command_line import checked_command_line
 from alignsim.config.load import load
 from alignsim.config.problems import ConfigurationError
-from alignsim.results import flatten
+from alignsim.results.tables import flatten
 from tests.commands import run
 
 KEYS = [
