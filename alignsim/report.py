@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alignsim.results import write_whole
 from alignsim.study import Study, load_study
 from alignsim.summary import summary, summary_text
 
-#: A study of more settings is summarised, but not drawn.
-MOST_SETTINGS = 60
+if TYPE_CHECKING:
+    from alignsim.plots.style import Drawing
 
 #: How much of a summary is shown.
 ROWS_ON_SCREEN = 200
@@ -33,25 +34,18 @@ def report(folder: Path) -> bool:
     print(summary_text(table.head(ROWS_ON_SCREEN)))
     if len(table) > ROWS_ON_SCREEN:
         print(f"... and {len(table) - ROWS_ON_SCREEN} rows more in summary.csv")
-    settings = study.rows.setting.nunique()
-    if settings > MOST_SETTINGS:
-        print(f"warning: {settings} settings are too many for a figure (at most {MOST_SETTINGS})", file=sys.stderr)
-    known = study.rows.normalized_value.notna().any()
-    if not known:
+    if not study.rows.normalized_value.notna().any():
         print("warning: no optimum is known, so there is no normalized value to draw", file=sys.stderr)
-    figures = _draw(study, folder) if settings <= MOST_SETTINGS and known else []
+    figures = [path for _, paths in _draw(study, folder) for path in paths]
     print("\n".join(f"  {path}" for path in [folder / "summary.csv", *figures]))
     return True
 
 
-def _draw(study: Study, folder: Path) -> list[Path]:
-    """Every figure that the study has something to show in."""
-    from alignsim.plots.comparison import draw_comparison
-    from alignsim.plots.complexity import draw_complexity, sweeps_complexity
+def _draw(study: Study, folder: Path) -> list[tuple[Drawing, list[Path]]]:
+    """Every figure that the study has something to show in, with the files it was saved to."""
+    from alignsim.plots.charts import CHARTS
     from alignsim.plots.style import save, use_house_style
 
     use_house_style()
-    written = save(draw_comparison(study), folder / "rlhf_vs_dpo_comparison")
-    if sweeps_complexity(study):
-        written += save(draw_complexity(study), folder / "value_by_complexity_factor")
-    return written
+    drawings = (drawing for chart in CHARTS for drawing in chart(study))
+    return [(drawing, save(drawing.figure, folder / drawing.name)) for drawing in drawings]

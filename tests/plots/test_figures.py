@@ -3,11 +3,11 @@
 import itertools
 
 import pytest
+from alignsim.plots.complexity import draw_complexity, sweeps_complexity
 from matplotlib import pyplot as plt
 from matplotlib.text import Text
 
 from alignsim.plots.comparison import draw_comparison
-from alignsim.plots.complexity import draw_complexity, sweeps_complexity
 from alignsim.plots.style import use_house_style
 from alignsim.study import Study
 from tests.test_study import rows, study, two_by_two
