@@ -66,7 +66,9 @@ def draw(study: Study) -> list[Drawing]:
         reading += "A method is ahead where the interval of the written difference does not hold 0."
     handles = [look.handle(v) for v, look in looks(study.rows).items()]
     notes, room = _notes(study, found, in_columns), None if in_columns else LEGEND_ROOM
-    return [finish("rlhf_vs_dpo_comparison", "Value by condition", titles, reading, figure, handles, notes, room)]
+    return [
+        finish("rlhf_vs_dpo_comparison", "Value by condition", titles, reading.strip(), figure, handles, notes, room)
+    ]
 
 
 def _overall(study: Study, settings: list[str]) -> str:
@@ -111,7 +113,7 @@ def _columns(study: Study, settings: list[str], found: _Found) -> Figure:
     written = {setting: _differences(setting, found, characters) for setting in settings}
     names = {setting: broken(setting, characters - 1) for setting in settings}
     lines, name_lines = (max(text.count("\n") + 1 for text in texts.values()) for texts in (written, names))
-    figure = new_figure(width, 1.5 + (3.1 + 0.16 * (lines + name_lines)) * n_rows)
+    figure = new_figure(width, 0.3 + (3.1 + 0.16 * (lines + name_lines)) * n_rows)
     grid = figure.subplots(n_rows, 1, sharey=True, squeeze=False)
     table = means(study.rows, ["setting", "variant"])
     low, high = value_limits(study.rows.normalized_value.min(), study.rows.normalized_value.max())
@@ -153,7 +155,7 @@ def _draw_setting(axes: Axes, position: int, rows: pd.DataFrame, table: pd.DataF
         dots = left + lane * np.linspace(0.08, 0.62, len(values))
         axes.scatter(dots, values, s=14, color=look.colour, alpha=0.5, linewidths=0, marker=look.marker)
         mean, low, high, n = table.loc[table.variant == variant, list(ENDS)].iloc[0]
-        errors = [[mean - low], [high - mean]] if n > 1 else None
+        errors = [[max(mean - low, 0)], [max(high - mean, 0)]] if n > 1 else None
         axes.errorbar(left + 0.8 * lane, mean, errors, fmt=look.marker, color=look.colour, ms=6, capsize=5, lw=1.8)
 
 

@@ -10,12 +10,15 @@ from matplotlib.axes import Axes
 
 from alignsim.plots.means import intervals, means
 from alignsim.plots.style import (
+    Dash,
     Drawing,
     Look,
     broken,
+    columns_of,
     finish,
     interval_notes,
     looks,
+    more_of,
     name_of,
     new_figure,
     seed_counts,
@@ -23,6 +26,7 @@ from alignsim.plots.style import (
     signed,
     spread,
 )
+from alignsim.statistics import Interval
 from alignsim.study import Study, load_histories
 
 #: More settings, variants or points of a curve than these are thinned out.
@@ -46,8 +50,8 @@ _PANELS = (
 )
 
 _READING = (
-    "Above, a validation loss that rises while the training loss falls is overfitting; the weights of the lowest one are "
-    "kept. In the middle is how good the policy truly is while it trains. "
+    "Above, a validation loss that rises while the training loss falls is overfitting; "
+    "the weights of the lowest one are kept. In the middle is how good the policy truly is while it trains. "
     "Below, where the learned reward leaves the true one, the policy exploits errors of its reward model."
 )
 
@@ -83,13 +87,14 @@ def _draw_curves(
     characters = int(10.5 * (width - 1.0) / len(shown))
     names = [broken(setting, characters - 1) for setting in shown]
     lines = max(name.count("\n") + 1 for name in names)
-    figure = new_figure(width, 1.8 + 0.15 * lines + 1.75 * len(panels))
-    grid = figure.subplots(len(panels), len(shown), squeeze=False, sharey="row", sharex="all")
+    figure = new_figure(width, 0.6 + 0.15 * lines + 1.75 * len(panels))
+    grid = columns_of(figure, len(panels), len(shown))
     for panel, line in zip(panels, grid, strict=True):
         line[0].set_ylabel(panel.label, fontsize=9)
-        for measure, dash, band in ((panel.solid, "-", True), (panel.dashed, (0, (4, 2)), panel.dashed_band)):
-            if measure:
-                _draw_measure(dict(zip(shown, line, strict=True)), curves, measure, styles, dash, band)
+        places = dict(zip(shown, line, strict=True))
+        _draw_measure(places, curves, panel.solid, styles, "-", band=True)
+        if panel.dashed:
+            _draw_measure(places, curves, panel.dashed, styles, "--", band=panel.dashed_band)
         if panel.solid == "normalized_value":
             for axes in line:
                 for at in (0, 1):
@@ -100,25 +105,25 @@ def _draw_curves(
     for axes in grid[-1]:
         axes.set_xlabel("Step of the stage", fontsize=9)
         axes.set_xlim(-0.03 * last, 1.03 * last)
-        axes.locator_params(axis="x", nbins=2 if len(shown) > 3 else 5)
+        axes.locator_params(axis="x", nbins=3 if len(shown) > 3 else 5)
     handles = [look.handle(variant) for variant, look in styles.items() if (curves.variant == variant).any()]
     notes = [f"Lines: mean over {seed_counts(study.rows)}, as far as all of them were trained. Bands: its interval."]
-    notes[0] += f" {hidden} settings more are not drawn." if hidden else ""
+    notes[0] += more_of(hidden, "setting")
+    notes += ["Rewards: the learned one of the samples that RL trains on, the true one on held-out prompts."] * (
+        len(panels) == len(_PANELS)
+    )
     notes += interval_notes(study, study.rows)
-    titles = _titles(curves, len(shown))
-    return finish("learning_curves", "Learning curves", titles, _READING, figure, handles, notes, legend_lift=lines)
+    titles = _titles(curves, list(styles), len(shown))
+    return finish("learning_curves", "Learning curves", titles, _READING, figure, handles, notes)
 
 
 def _draw_measure(
-    axes: dict[str, Axes], curves: pd.DataFrame, measure: str, styles: dict[str, Look], dash: object, band: bool
+    axes: dict[str, Axes], curves: pd.DataFrame, measure: str, styles: dict[str, Look], dash: Dash, band: bool
 ) -> None:
     """One measure in the axes of every setting, a line for each variant."""
     by = ["variant", "setting", "phase", "step"]
     known = _thinned(curves[[*by, "seed", measure]].dropna(subset=measure))
-    if band:
-        table = means(known, by, measure)
-    else:
-        table = known.groupby(by, as_index=False)[measure].mean().rename(columns={measure: "mean"})
+    table = means(known, by, measure) if band else known.groupby(by).agg(mean=(measure, "mean")).reset_index()
     for (variant, setting, _), points in table.groupby(by[:3]):
         look, width = styles[str(variant)], 1.8 if dash == "-" else 1.1
         axes[str(setting)].plot(points.step, points["mean"], color=look.colour, linestyle=dash, lw=width)
@@ -140,7 +145,7 @@ def _thinned(known: pd.DataFrame) -> pd.DataFrame:
     return known.merge(pd.concat(kept)[[*by, "step"]]) if kept else known
 
 
-def _titles(curves: pd.DataFrame, n_settings: int) -> list[str]:
+def _titles(curves: pd.DataFrame, variants: list[str], n_settings: int) -> list[str]:
     """Where the true value ends, and by how much the learned reward is above the true one then."""
     ends = curves.sort_values("step").groupby(["variant", "setting", "seed"], as_index=False).last()
     ends["exploited"] = ends.learned_reward - ends.true_reward
@@ -150,9 +155,14 @@ def _titles(curves: pd.DataFrame, n_settings: int) -> list[str]:
         ("normalized_value", f"True value at the end of training, mean {over}"),
         ("exploited", f"Learned less true reward at the end of RL, mean {over}"),
     ):
-        by_seed = ends.groupby(["variant", "seed"], as_index=False)[measure].mean()
+        by_seed = ends.groupby(["variant", "seed"])[measure].mean().reset_index()
         table = means(by_seed, ["variant"], measure)
-        form = signed if measure == "exploited" else (lambda interval: f"{interval.mean:.3f}")
-        parts = [f"{form(i)} with {name_of(v)}" for v, i in zip(table.variant, intervals(table), strict=True)]
+        found = dict(zip(table.variant, intervals(table), strict=True))
+        form = signed if measure == "exploited" else _plain
+        parts = [f"{form(found[v])} with {name_of(v)}" for v in variants if v in found]
         titles += [told.strip().rstrip(",") + ": " + ", ".join(parts)] if parts else []
     return titles or ["Losses along training"]
+
+
+def _plain(interval: Interval) -> str:
+    return f"{interval.mean:.3f}"

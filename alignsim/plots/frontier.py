@@ -9,19 +9,21 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.text import Text
+from matplotlib.text import Annotation
 
-from alignsim.plots.means import means
+from alignsim.plots.means import error_bars, means
 from alignsim.plots.style import (
     Drawing,
     Look,
     broken,
+    columns_of,
     finish,
-    hide_overlapping,
     interval_notes,
     looks,
+    more_of,
     name_of,
     new_figure,
+    place_labels,
     seed_counts,
     signed,
     spread,
@@ -55,24 +57,24 @@ def draw(study: Study) -> list[Drawing]:
     width = 7.2 if len(shown) == 1 else 2.0 + 2.1 * len(shown)
     names = [broken(place, int(10.5 * (width - 1.0) / len(shown)) - 1) for place in shown]
     lines = max(name.count("\n") + 1 for name in names) if len(shown) > 1 else 0
-    figure = new_figure(width, 5.2 + 0.15 * lines)
-    grid = figure.subplots(1, len(shown), squeeze=False, sharey=True)[0]
-    labels: list[Text] = []
+    figure = new_figure(width, 4.4 + 0.15 * lines)
+    grid = columns_of(figure, 1, len(shown))[0]
+    labels: list[Annotation] = []
     for place, name, axes in zip(shown, names, grid, strict=True):
         labels += _draw_place(axes, study, rows[rows.place == place], styles)
         axes.set_title(name if lines else "", fontsize=9)
         axes.set_xlabel("KL(policy || reference), nats")
     grid[0].set_ylabel("True reward E[r*]")
-    titles = _titles(rows[rows.place.isin(places)])
+    titles = _titles(rows[rows.place.isin(places)], list(styles))
     bound = Line2D([], [], color="0.5", lw=1.6, label="no policy is above")
     handles: list[Artist] = [*(look.handle(v) for v, look in styles.items() if (rows.variant == v).any()), bound]
     notes = _notes(study, rows, len(places) - len(shown))
-    drawn = finish("reward_by_kl", "Reward against KL", titles, _READING, figure, handles, notes, legend_lift=lines)
-    hide_overlapping(figure, labels)
+    drawn = finish("reward_by_kl", "Reward against KL", titles, _READING, figure, handles, notes)
+    place_labels(figure, labels)
     return [drawn]
 
 
-def _draw_place(axes: Axes, study: Study, rows: pd.DataFrame, styles: dict[str, Look]) -> list[Text]:
+def _draw_place(axes: Axes, study: Study, rows: pd.DataFrame, styles: dict[str, Look]) -> list[Annotation]:
     """The bound, paths of training, final policies with intervals; returns what is written beside them."""
     labels = []
     farthest = _draw_paths(axes, study, rows, styles)
@@ -81,23 +83,28 @@ def _draw_place(axes: Axes, study: Study, rows: pd.DataFrame, styles: dict[str, 
         if members.empty:
             continue
         kl, reward = (means(members, [_BETA], name).sort_values(_BETA, ascending=False) for name in ("kl", "reward"))
-        errors = [
-            [table["mean"] - table.low, table.high - table["mean"]] if table.n.min() > 1 else None
-            for table in (reward, kl)
-        ]
-        style = {"color": look.colour, "marker": look.marker, "ms": 6, "lw": 1.6, "elinewidth": 1.2, "capsize": 2}
-        axes.errorbar(kl["mean"], reward["mean"], *errors, **style)
+        axes.errorbar(
+            kl["mean"],
+            reward["mean"],
+            yerr=error_bars(reward),
+            xerr=error_bars(kl),
+            color=look.colour,
+            marker=look.marker,
+            ms=6,
+            lw=1.6,
+            elinewidth=1.2,
+            capsize=2,
+        )
         farthest = max(farthest, float(kl["mean"].max()))
         for x, y, beta in zip(kl["mean"], reward["mean"], kl[_BETA], strict=True):
-            side = (5, -11) if variant == next(iter(styles)) else (5, 5)
             labels.append(
-                axes.annotate(f"{beta:g}", (x, y), side, textcoords="offset points", fontsize=8, color=look.colour)
+                axes.annotate(f"{beta:g}", (x, y), (5, 5), textcoords="offset points", fontsize=8, color=look.colour)
             )
     bound = rows.drop_duplicates([_BETA, "seed"]).groupby(_BETA).optimal_value.mean().dropna()
     if len(bound) and farthest > 0:
-        kl = np.linspace(0, 1.05 * farthest, 200)
-        most = (bound.to_numpy()[:, None] + bound.index.to_numpy()[:, None] * kl).min(0)
-        axes.plot(kl, most, color="0.5", lw=1.6, zorder=1)
+        grid = np.linspace(0, 1.05 * farthest, 200)
+        most = (bound.to_numpy()[:, None] + bound.index.to_numpy()[:, None] * grid).min(0)
+        axes.plot(grid, most, color="0.5", lw=1.6, zorder=1)
     return labels
 
 
@@ -138,17 +145,18 @@ class _Turn:
 def _turn(rows: pd.DataFrame) -> _Turn:
     by_seed = rows.drop_duplicates([_BETA, "seed"]).set_index(["seed", _BETA]).sort_index()
     mean = by_seed[["reward", "kl"]].groupby(_BETA).mean()
-    best, least = float(mean.reward.idxmax()), float(mean.index.min())
+    best, least = float(mean.index[int(mean.reward.argmax())]), float(mean.index.min())
     table = by_seed.reward.unstack()
     change = mean_interval((table[least] - table[best]).dropna())
     return _Turn(best, float(mean.kl[best]), least, float(mean.kl[least]), change)
 
 
-def _titles(rows: pd.DataFrame) -> list[str]:
+def _titles(rows: pd.DataFrame, variants: list[str]) -> list[str]:
     titles = []
-    for variant, members in rows.groupby("variant"):
+    for variant in variants:
+        members = rows[rows.variant == variant]
         turns = [_turn(group) for _, group in members.groupby("place") if group[_BETA].nunique() > 1]
-        name = name_of(str(variant))
+        name = name_of(variant)
         if len(turns) > 1:
             count = sum(turn.falls for turn in turns)
             titles.append(
@@ -171,8 +179,9 @@ def _notes(study: Study, rows: pd.DataFrame, hidden: int) -> list[str]:
     betas = ", ".join(f"{beta:g}" for beta in spread(sorted(rows[_BETA].unique(), reverse=True), 12))
     notes = [
         f"Marks: final policies, mean over {seed_counts(rows)} with its interval in both directions; beside them beta, "
-        f"where there is room ({betas}). Thin lines: policies during training, mean over seeds, on fewer prompts. "
-        "Grey: the smallest over these betas of optimal value + beta KL, which every policy is below."
+        f"where there is room ({betas}). Thin lines: policies during training, mean over seeds, on fewer prompts; one "
+        "goes on beyond its mark where earlier weights were kept. Grey: the smallest over these betas of optimal value "
+        "+ beta KL, which every policy is below."
     ]
-    notes[0] += f" {hidden} settings more are not drawn." if hidden else ""
+    notes[0] += more_of(hidden, "setting")
     return [*notes, *interval_notes(study, rows)]

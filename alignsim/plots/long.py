@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from alignsim.plots.scales import mark_reference_and_optimum, value_limits
-from alignsim.plots.style import WIDTH, Look, new_figure, shortened
+from alignsim.plots.style import WIDTH, Dash, Look, new_figure, shortened
 from alignsim.statistics import Interval
 
 _NAME_CHARACTERS = 44
@@ -35,7 +35,7 @@ class Lane:
     look: Look
     interval: Interval
     seeds: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    dash: str = "-"
+    dash: Dash = "-"
 
 
 def draw_long(names: Sequence[str], rows: Sequence[Sequence[Lane]], written: Sequence[str], label: str) -> Figure:
@@ -47,9 +47,9 @@ def draw_long(names: Sequence[str], rows: Sequence[Sequence[Lane]], written: Seq
         written: what stands at the right of each.
         label: of the axis of the numbers.
     """
-    deepest = max([len(lanes) for lanes in rows] + [text.count("\n") + 1 for text in written])
+    deepest = max([len(lanes) for lanes in rows] + [1.25 * (text.count("\n") + 1) for text in written])
     inches = max(0.13 * deepest + 0.07, 0.2)
-    figure = new_figure(WIDTH, 2.2 + inches * len(names))
+    figure = new_figure(WIDTH, 0.9 + inches * len(names))
     axes = figure.subplots()
     numbers = [v for lanes in rows for lane in lanes for v in (*lane.interval[:3], *lane.seeds)]
     axes.set_xlim(*value_limits(np.nanmin(numbers), np.nanmax(numbers)))

@@ -55,18 +55,18 @@ def _draw_map(study: Study, pair: tuple[str, str], x: str, y: str) -> list[Drawi
     if not tables:
         return []
     columns, rows = (np.sort(study.rows[key].unique()) for key in (x, y))
-    most = max(float(table["mean"].abs().max()) for table in tables.values())
-    norm = Normalize(-max(most, 2 * TIE), max(most, 2 * TIE))
+    most = max(2 * TIE, *(float(table["mean"].abs().max()) for table in tables.values()))
+    norm = Normalize(-most, most)
     width = max(WIDTH, 2.2 + 0.4 * len(columns))
     cell = (width - 2.2) / len(columns)
     height = float(np.clip(cell * 0.7, 0.4, 0.9)) * len(rows)
-    figure = new_figure(width, 1.3 + (height + 0.9) * len(tables))
+    figure = new_figure(width, 0.6 + (height + 0.4) * len(tables))
     grid = figure.subplots(len(tables), 1, squeeze=False, sharex=True)
     for axes, ((variant, baseline), table) in zip(grid[:, 0], tables.items(), strict=True):
         colours = _diverging(*(looks(study.rows)[name].colour for name in (baseline, variant)))
         means = _cells(table, table["mean"], x, y, columns, rows)
         axes.pcolormesh(np.arange(len(columns) + 1), np.arange(len(rows) + 1), means, cmap=colours, norm=norm)
-        _write(axes, table, (x, y), columns, rows, norm, cell)
+        _write(axes, table, (x, y), columns, rows, most, cell)
         _draw_tie_line(axes, means)
         axes.set_xticks(np.arange(len(columns)) + 0.5, [f"{v:g}" for v in columns], rotation=0 if cell > 0.5 else 90)
         axes.set_yticks(np.arange(len(rows)) + 0.5, [f"{v:g}" for v in rows])
@@ -78,8 +78,8 @@ def _draw_map(study: Study, pair: tuple[str, str], x: str, y: str) -> list[Drawi
     first, second = (name_of_key(key) for key in pair)
     name = f"{file_names('advantage_by_', pair)[pair[0]]}_and_{file_names('', pair)[pair[1]]}"
     reading = (
-        f"Each cell is one setting; its number is the mean advantage on the same seeds, here by {first} and {second}. "
-        f"Inside the thick line the two are within {TIE:g} of each other; it joins edges of cells and interpolates nothing."
+        f"Each cell is one setting of {first} and {second}; its number is the mean advantage on the same seeds. "
+        f"The thick line parts cells that are within {TIE:g} of a tie from the others; it interpolates nothing."
     )
     return [
         finish(name, f"Advantage by {first} and {second}", _titles(tables, x, y), reading, figure, [], _notes(study))
@@ -94,23 +94,23 @@ def _cells(table: pd.DataFrame, values: pd.Series, x: str, y: str, columns: _Arr
 
 
 def _write(
-    axes: Axes, table: pd.DataFrame, keys: tuple[str, str], columns: _Array, rows: _Array, norm: Normalize, cell: float
+    axes: Axes, table: pd.DataFrame, keys: tuple[str, str], columns: _Array, rows: _Array, most: float, cell: float
 ) -> None:
     """The mean in every cell, its interval where there is room; a cross where there is no such setting."""
     missing = np.ones((len(rows), len(columns)), dtype=bool)
     for place, interval in zip(table[list(keys)].itertuples(index=False), intervals(table), strict=True):
         column, row = np.searchsorted(columns, place[0]), np.searchsorted(rows, place[1])
         missing[row, column] = False
-        colour = "white" if abs(interval.mean) > 0.8 * norm.vmax else "black"
+        colour = "white" if abs(interval.mean) > 0.7 * most else "black"
         roomy = cell > 0.95 and interval.n > 1
         size = 10 if cell > 0.6 else 7
         text = f"{interval.mean:+.2f}" if cell > 0.5 else f"{interval.mean:+.2f}".replace("0.", ".")
         axes.text(
-            column + 0.5, row + (0.62 if roomy else 0.5), text, ha="center", va="center", fontsize=size, color=colour
+            column + 0.5, row + (0.58 if roomy else 0.5), text, ha="center", va="center", fontsize=size, color=colour
         )
         if roomy:
             ends = f"[{interval.low:.2f}, {interval.high:.2f}]"
-            axes.text(column + 0.5, row + 0.3, ends, ha="center", va="center", fontsize=7.5, color=colour)
+            axes.text(column + 0.5, row + 0.34, ends, ha="center", va="center", fontsize=7.5, color=colour)
     for row, column in np.argwhere(missing):
         axes.fill_between(
             [column, column + 1], row, row + 1, facecolor="white", edgecolor="0.8", hatch="//", linewidth=0
@@ -170,7 +170,7 @@ def _to_lab(rgb: _Array) -> _Array:
 
 
 def _to_rgb(lab: _Array) -> _Array:
-    root = (lab + [16, 0, 0]) @ np.linalg.inv(_LAB).T
+    root = (lab + np.array([16, 0, 0])) @ np.linalg.inv(_LAB).T
     xyz = np.where(root > 0.2069, root**3, (root - 16 / 116) / 7.787) * _WHITE
     linear = np.clip(xyz @ np.linalg.inv(_XYZ).T, 0, 1)
     found: _Array = np.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from alignsim.statistics import Interval, mean_intervals
@@ -47,6 +48,12 @@ def intervals(table: pd.DataFrame) -> list[Interval]:
     """The rows of a table that `means` made, as intervals."""
     columns = (table[name] for name in ENDS)
     return [Interval(mean, low, high, int(n)) for mean, low, high, n in zip(*columns, strict=True)]
+
+
+def error_bars(table: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """How far each interval reaches below and above its mean, (2, rows); nowhere for one seed."""
+    ends: npt.NDArray[np.float64] = np.array([table["mean"] - table.low, table.high - table["mean"]])
+    return np.nan_to_num(ends).clip(0)
 
 
 def advantages(study: Study, by: Sequence[str]) -> dict[tuple[str, str], pd.DataFrame]:

@@ -8,10 +8,12 @@ import pandas as pd
 from alignsim.plots.scales import value_limits
 from alignsim.plots.style import (
     WIDTH,
+    Dash,
     Drawing,
     finish,
     interval_notes,
     looks,
+    more_of,
     name_of,
     new_figure,
     with_value,
@@ -23,7 +25,7 @@ from alignsim.summary import PRIMARY
 #: Fewer seeds make no profile, more variants no readable figure.
 _LEAST_SEEDS, _MOST_VARIANTS = 4, 8
 
-_DASHES = ("-", (0, (6, 2)), ":", "-.", (0, (1, 1)), (0, (8, 2, 2, 2)), (0, (3, 3)), (0, (10, 3)))
+_DASHES: tuple[Dash, ...] = ("-", (0, (6, 2)), ":", "-.", (0, (1, 1)), (0, (8, 2, 2, 2)), (0, (3, 3)), (0, (10, 3)))
 
 
 def draw(study: Study) -> list[Drawing]:
@@ -36,7 +38,7 @@ def draw(study: Study) -> list[Drawing]:
     scores = {variant: table.loc[variant].to_numpy() for variant in styles}
     low, high = value_limits(float(table.to_numpy().min()), float(table.to_numpy().max()))
     levels = np.linspace(low, high, 121)
-    figure = new_figure(WIDTH, 5.0)
+    figure = new_figure(WIDTH, 4.0)
     axes = figure.subplots()
     for (variant, look), dash in zip(styles.items(), _DASHES, strict=False):
         profile = np.array([interval[:3] for interval in performance_profile(scores[variant], levels)])
@@ -54,7 +56,7 @@ def draw(study: Study) -> list[Drawing]:
     left = study.rows.variant.nunique() - len(styles)
     notes = [
         f"Lines: share of {tasks} {'setting' if tasks == 1 else 'settings'} x {seeds} seeds that all variants have. "
-        "Bands: 95 % interval for each level by itself." + (f" {left} variants more are not drawn." if left else ""),
+        f"Bands: interval at each level by itself.{more_of(left, 'variant')}",
         *interval_notes(study, study.rows),
     ]
     reading = (
@@ -71,10 +73,10 @@ def _common(rows: pd.DataFrame) -> pd.DataFrame:
     by_variant = table.unstack("variant").dropna()
     if by_variant.empty:
         return pd.DataFrame()
-    wide = by_variant.stack().unstack("seed")
-    settings = wide.notna().sum(axis=1).groupby("setting").min()
-    kept = wide[wide.index.get_level_values("setting").isin(settings.index[settings >= _LEAST_SEEDS])]
-    return kept.dropna(axis=1).swaplevel().sort_index()
+    wide = pd.DataFrame(by_variant.stack().unstack("seed"))
+    enough = (wide.notna().to_numpy().sum(1) >= _LEAST_SEEDS).tolist()
+    kept = wide[enough].dropna(axis="columns")
+    return pd.DataFrame(kept.swaplevel().sort_index())
 
 
 def _titles(scores: dict[str, np.ndarray]) -> list[str]:

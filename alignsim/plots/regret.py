@@ -13,11 +13,13 @@ from alignsim.plots.means import intervals, means
 from alignsim.plots.scales import axis_name, number_axis, swept_numbers
 from alignsim.plots.style import (
     WIDTH,
+    Dash,
     Drawing,
     Look,
     finish,
     interval_notes,
     looks,
+    more_of,
     name_of,
     new_figure,
     seed_counts,
@@ -30,17 +32,17 @@ from alignsim.study import Study, name_of_key
 LABEL = "Regret as a share of the optimum's value\n(0 = optimum, 1 = reference policy)"
 
 #: The parts: measure, name, dashes and marker; the whole has the marker of its variant.
-_PARTS = {
+_PARTS: dict[str, tuple[str, Dash, str]] = {
     "regret": ("total", "-", ""),
-    "statistical_regret": ("statistical: what the reward model cost", "--", "d"),
-    "computational_regret": ("computational: what RL failed to reach", ":", "x"),
+    "statistical_regret": ("statistical part", "--", "d"),
+    "computational_regret": ("computational part", ":", "x"),
 }
 _MOST_VARIANTS, _MOST_SETTINGS = 4, 200
 
 _READING = (
     "The statistical part is how far the best policy for the learned reward stays behind the optimum; "
     "the computational part is what RL did not reach of that policy, and the two add up to the total. "
-    "A computational part below 0 means that RL ended better than that policy, which a wrong reward model makes possible."
+    "Where the computational part is below 0, RL ended better than that policy, as it can if the reward model is wrong."
 )
 
 
@@ -63,7 +65,7 @@ def draw(study: Study) -> list[Drawing]:
 
 
 def _along(study: Study, shares: pd.DataFrame, styles: dict[str, Look], key: str, dropped: int) -> Drawing:
-    figure = new_figure(WIDTH, 5.2)
+    figure = new_figure(WIDTH, 4.2)
     axes = figure.subplots()
     number_axis(axes, list(shares[key].unique()), WIDTH - 1.2)
     titles = []
@@ -81,7 +83,7 @@ def _along(study: Study, shares: pd.DataFrame, styles: dict[str, Look], key: str
     return finish("regret_split", heading, titles, _READING, figure, _handles(styles), _notes(study, dropped, "Bands"))
 
 
-def _draw_line(axes: Axes, points: pd.DataFrame, key: str, look: Look, dash: str) -> None:
+def _draw_line(axes: Axes, points: pd.DataFrame, key: str, look: Look, dash: Dash) -> None:
     axes.plot(points[key], points["mean"], color=look.colour, marker=look.marker, linestyle=dash, ms=6)
     axes.fill_between(points[key], points.low, points.high, color=look.colour, alpha=0.15, linewidth=0)
 
@@ -112,10 +114,10 @@ def _by_setting(
         for setting in settings
     ]
     figure = draw_long([", ".join(setting.splitlines()) for setting in settings], rows, [], LABEL)
-    table = found["computational_regret"].assign(lead=[i.lead for i in intervals(found["computational_regret"])])
     titles = []
-    for variant, members in table.groupby("variant"):
-        above, below = (members.lead == 1).sum(), (members.lead == -1).sum()
+    for variant, members in found["computational_regret"].groupby("variant"):
+        leads = [interval.lead for interval in intervals(members)]
+        above, below = leads.count(1), leads.count(-1)
         name = name_of(str(variant))
         if len(members) == 1:
             interval = intervals(members)[0]
@@ -156,9 +158,10 @@ def _handles(styles: dict[str, Look]) -> list[Artist]:
 
 
 def _notes(study: Study, dropped: int, drawn: str) -> list[str]:
-    more = f" {dropped} variants more are not drawn." if dropped > 0 else ""
     return [
         f"Marks: mean over {seed_counts(study.rows)} of each seed's regret divided by the optimum's value. "
-        f"{drawn}: its interval. The parts exist where there is a reward model.{more}",
+        f"{drawn}: its interval. "
+        "The parts, where there is a reward model, add up to the total: statistical is what the reward model cost, "
+        f"computational what RL failed to reach.{more_of(dropped, 'variant')}",
         *interval_notes(study, study.rows),
     ]

@@ -88,10 +88,9 @@ def mark_reference_and_optimum(axes: Axes, along: str = "y") -> None:
     low, high = axes.get_ylim() if along == "y" else axes.get_xlim()
     near = high - low > 8  # too near to each other for two names beside the lines
     for at, name, side in ((0, "reference\npolicy", "top"), (1, "optimum", "bottom")):
-        style = {"color": "0.45", "linewidth": 0.9, "linestyle": (0, (4, 3)), "zorder": 0}
         if along == "x":
-            axes.axvline(at, **style)
+            axes.axvline(at, color="0.45", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
             continue
-        axes.axhline(at, **style)
+        axes.axhline(at, color="0.45", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
         place = side if near else "center"
         axes.text(1.01, at, name, transform=axes.get_yaxis_transform(), color="0.35", fontsize=8, va=place)

@@ -8,16 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import matplotlib as mpl
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.text import Text
+from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 from alignsim.results import write_whole
@@ -30,6 +31,9 @@ _COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "^vDP*X<>"
 
 T = TypeVar("T")
+
+#: How a line is dashed, as matplotlib takes it.
+Dash: TypeAlias = Literal["-", "--", ":", "-."] | tuple[float, tuple[float, ...]]
 
 VALUE_LABEL = "Normalized value\n(0 = reference policy, 1 = optimum)"
 
@@ -119,10 +123,18 @@ def with_value(study: Study) -> Study:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches, in no global list of figures."""
+    """An empty figure in no global list of figures, so many inches large without title, legend and notes."""
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure
+
+
+def columns_of(figure: Figure, n_rows: int, n_columns: int) -> npt.NDArray[Any]:
+    """Axes (rows, columns) that share scales, below empty ones for a legend that may be wider than a column."""
+    halves = figure.add_gridspec(2, 1, height_ratios=[0.001, 1])
+    figure.add_subplot(halves[0]).set_axis_off()
+    grid: npt.NDArray[Any] = halves[1].subgridspec(n_rows, n_columns).subplots(sharex=True, sharey="row", squeeze=False)
+    return grid
 
 
 def finish(
@@ -134,10 +146,9 @@ def finish(
     handles: Sequence[Artist],
     notes: Sequence[str],
     legend_room: float | None = None,
-    legend_lift: float = 0.0,
 ) -> Drawing:
     """Write the titles, the legend and the notes into a figure, and make a drawing of it."""
-    explain(figure, titles, handles, notes, legend_room, legend_lift)
+    explain(figure, titles, handles, notes, legend_room)
     return Drawing(name, heading, "; ".join(titles) + ".", reading, figure)
 
 
@@ -147,9 +158,8 @@ def explain(
     handles: Sequence[Artist],
     notes: Sequence[str],
     legend_room: float | None = None,
-    legend_lift: float = 0.0,
 ) -> None:
-    """What the figure says on top, the legend above the first axes, what the marks mean below.
+    """What the figure says on top, the legend above the first axes, what the marks mean below; it grows by these.
 
     Args:
         figure: whose axes are drawn already.
@@ -157,18 +167,18 @@ def explain(
         handles: entries of the legend.
         notes: what the marks mean.
         legend_room: inches from the left end of the first axes to the figure's right edge; by default nearly all.
-        legend_lift: lines of text between the legend and these axes.
     """
-    width = figure.get_size_inches()[0]
+    width, height = figure.get_size_inches()
     room = legend_room or width - 1.5
     wrapped = [line for title in titles for line in textwrap.wrap(title, int(10 * width))]
-    figure.suptitle("\n".join(wrapped), x=0.01, ha="left", fontsize=11, fontweight="bold")
     if len(handles) > _MOST_ENTRIES:
         more = Line2D([], [], linestyle="none", label=f"and {len(handles) - _MOST_ENTRIES + 1} more")
         handles = [*handles[: _MOST_ENTRIES - 1], more]
+    legend_rows = 0
     if handles:
         labels = [shortened(str(handle.get_label()), int(11 * room) - 8) for handle in handles]
-        columns = max(int(11 * room / (max(map(len, labels)) + 8)), 1)
+        columns = max(int(13 * room / (max(map(len, labels)) + 9)), 1)
+        legend_rows = -(-len(handles) // columns)
         figure.axes[0].legend(
             list(handles),
             labels,
@@ -176,10 +186,12 @@ def explain(
             fontsize=9,
             loc="lower left",
             bbox_to_anchor=(0, 1.0),
-            borderaxespad=0.2 + 1.35 * legend_lift,
+            borderaxespad=0.2,
         )
+    figure.suptitle("\n".join(wrapped), x=0.01, ha="left", fontsize=11, fontweight="bold")
     lines = [line for note in notes for line in textwrap.wrap(note, int(15 * width))]
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8, color="0.3")
+    figure.set_size_inches(width, height + 0.25 + 0.19 * len(wrapped) + 0.21 * legend_rows + 0.155 * len(lines))
 
 
 def shortened(text: str, characters: int) -> str:
@@ -193,14 +205,28 @@ def broken(text: str, characters: int) -> str:
     return "\n".join(part for line in text.splitlines() for part in textwrap.wrap(line, max(characters, 8)))
 
 
-def hide_overlapping(figure: Figure, texts: Iterable[Text]) -> None:
-    """Hide each text that would overlap an earlier one which is shown, as the figure stands."""
+def place_labels(figure: Figure, labels: Iterable[Annotation]) -> None:
+    """Put each label where it overlaps none before it, beside its point; hide it where there is no such place."""
     figure.draw_without_rendering()
     boxes: list[Bbox] = []
-    for text in texts:
-        box = text.get_window_extent()
-        text.set_visible(not any(box.overlaps(other) for other in boxes))
-        boxes += [box] if text.get_visible() else []
+    for label in labels:
+        for offset in ((5, 5), (5, -11), (-16, 5), (-16, -11)):
+            label.set_position(offset)
+            box = label.get_window_extent()
+            if not any(box.overlaps(other) for other in boxes):
+                boxes.append(box)
+                break
+        else:
+            label.set_visible(False)
+
+
+def more_of(count: int, what: str) -> str:
+    """A note that so many settings or variants are not drawn; empty for none."""
+    return (
+        f" {count} more {what}{'' if count == 1 else 's'} {'is' if count == 1 else 'are'} not drawn."
+        if count > 0
+        else ""
+    )
 
 
 def settings_of(study: Study) -> list[str]:

@@ -10,11 +10,12 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from alignsim.plots.means import MOST_COMPARISONS, intervals, means
+from alignsim.plots.means import MOST_COMPARISONS, error_bars, intervals, means
 from alignsim.plots.scales import axis_name, mark_reference_and_optimum, number_axis, swept_numbers, value_limits
 from alignsim.plots.style import (
     VALUE_LABEL,
     WIDTH,
+    Dash,
     Drawing,
     Look,
     file_names,
@@ -29,7 +30,7 @@ from alignsim.plots.style import (
 )
 from alignsim.study import Study, name_of_key, name_settings_and_variants, paired
 
-_DASHES = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))
+_DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))
 
 #: More lines of one method than these are marks without lines: then everything varies at once.
 _MOST_LINES = len(_DASHES)
@@ -46,9 +47,9 @@ class _Sweep:
         study: with known values only.
         key: the number.
         others: the columns whose values tell its lines apart, beside the variant.
-        rows: the study's, with the column `line`, the variant but for the number.
-        pairs: paired differences with the columns `line` and `baseline`.
-        scattered: whether so much else varies that there are no lines.
+        rows: the study's, with the columns `line`, the variant but for the number, and `place`, what the others are.
+        pairs: paired differences with the columns `line`, `place` and `baseline`.
+        dashes: of the lines of each place; empty where so much else varies that there are no lines.
     """
 
     study: Study
@@ -56,7 +57,12 @@ class _Sweep:
     others: list[str]
     rows: pd.DataFrame
     pairs: pd.DataFrame
-    scattered: bool
+    dashes: dict[str, Dash]
+
+    @property
+    def scattered(self) -> bool:
+        """Whether there are marks only."""
+        return not self.dashes
 
 
 def draw(study: Study) -> list[Drawing]:
@@ -78,21 +84,27 @@ def _along(study: Study, key: str) -> _Sweep:
         swept = set(rows.variant[rows[key].notna()])
         compared = [(v, b) for v, b in compared if v in swept and b not in swept]
     tables = [paired(study, v, b).assign(line=line[v], baseline=b) for v, b in compared]
-    pairs = pd.concat([table for table in tables if len(table)] or [pd.DataFrame(columns=["line", "baseline"])])
-    return _Sweep(study, key, others, rows, pairs, bool(lines.max() > _MOST_LINES))
+    places = list(dict.fromkeys(_places(rows.sort_values(others), others))) if others else [""]
+    dashes = {} if lines.max() > _MOST_LINES else dict(zip(places, cycle(_DASHES), strict=False))
+    pairs = pd.concat([table for table in tables if len(table)] or [rows[:0].assign(baseline="")])
+    rows, pairs = (table.assign(place=_places(table, others)) for table in (rows, pairs))
+    return _Sweep(study, key, others, rows, pairs, dashes)
+
+
+def _places(rows: pd.DataFrame, others: list[str]) -> list[str]:
+    """For each row what the other keys are, such as `n_pairs 4000, beta 0.5`."""
+    different = {key: {value: _told(key, value) for value in rows[key].dropna().unique()} for key in others}
+    columns = [rows[key].map(told).fillna("") for key, told in different.items()]
+    return [", ".join(filter(None, row)) for row in zip(*columns, strict=True)] if columns else [""] * len(rows)
 
 
 def _draw_sweep(sweep: _Sweep, name: str) -> Drawing:
-    styles, key = looks(sweep.rows.assign(variant=sweep.rows.line)), sweep.key
+    key, named = sweep.key, looks(sweep.rows.assign(variant=sweep.rows["method" if sweep.scattered else "line"]))
+    styles = named
     if sweep.scattered:  # a look for each method
-        firsts = dict(zip(sweep.rows.method[::-1], sweep.rows.line[::-1], strict=True))
-        of_method = looks(sweep.rows.assign(variant=sweep.rows.method))
-        styles = {line: of_method[m] for line, m in zip(sweep.rows.line, sweep.rows.method, strict=True)}
-        named = {method: of_method[method] for method in of_method if method in firsts}
-    else:
-        named = styles
+        styles = {str(a): named[str(b)] for a, b in zip(sweep.rows.line, sweep.rows.method, strict=True)}
     ratios = [3, 2] if len(sweep.pairs) else [3]
-    figure = new_figure(WIDTH, 1.9 + sum(ratios))
+    figure = new_figure(WIDTH, 0.7 + sum(ratios))
     grid = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)
     above, below = grid[0, 0], grid[-1, 0]
     handles: list[Artist] = [look.handle(variant) for variant, look in named.items()]
@@ -105,8 +117,8 @@ def _draw_sweep(sweep: _Sweep, name: str) -> Drawing:
     mark_reference_and_optimum(above)
     above.set_ylabel(VALUE_LABEL)
     if len(sweep.pairs):
-        for (line, _), rows in sweep.pairs.groupby(["line", "baseline"]):
-            _draw_lines(below, sweep, rows, styles[line])
+        for (name_of_line, _), rows in sweep.pairs.groupby(["line", "baseline"]):
+            _draw_lines(below, sweep, rows, styles[str(name_of_line)])
         below.axhline(0, color="0.45", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
         compared = " and ".join(name_of(b) for b in sweep.pairs.baseline.unique()[:2])
         below.set_ylabel(f"Paired advantage\nover {compared}")
@@ -123,17 +135,9 @@ def _draw_lines(axes: Axes, sweep: _Sweep, rows: pd.DataFrame, look: Look) -> li
     if sweep.scattered:
         _draw_marks(axes, means(rows, [sweep.key, "line", *sweep.others]).dropna(subset=sweep.key), sweep.key, look)
         return []
-    table, handles = means(rows, [*sweep.others, sweep.key]), []
-    combinations = sweep.rows[sweep.others].drop_duplicates().sort_values(sweep.others) if sweep.others else None
-    groups = table.groupby(sweep.others, sort=True, dropna=False) if sweep.others else [((), table)]
-    dashes = (
-        dict(zip(combinations.itertuples(index=False, name=None), cycle(_DASHES), strict=False))
-        if (combinations is not None)
-        else {(): "-"}
-    )
-    for values, points in groups:
-        dash = dashes.get(values, "-")
-        known = points.dropna(subset=sweep.key)
+    handles = []
+    for place, points in means(rows, ["place", sweep.key]).groupby("place"):
+        dash, known = sweep.dashes[str(place)], points.dropna(subset=sweep.key)
         if known.empty:
             axes.axhline(points["mean"].iloc[0], color=look.colour, linestyle=dash)
             axes.axhspan(points.low.iloc[0], points.high.iloc[0], color=look.colour, alpha=0.15, linewidth=0)
@@ -141,14 +145,13 @@ def _draw_lines(axes: Axes, sweep: _Sweep, rows: pd.DataFrame, look: Look) -> li
             x = known[sweep.key]
             axes.plot(x, known["mean"], color=look.colour, marker=look.marker, linestyle=dash, ms=5)
             axes.fill_between(x, known.low, known.high, color=look.colour, alpha=0.2, linewidth=0)
-        if sweep.others:
-            label = ", ".join(_told(k, v) for k, v in zip(sweep.others, values, strict=True))
-            handles.append(Line2D([], [], color="0.3", linestyle=dash, label=label))
+        if place:
+            handles.append(Line2D([], [], color="0.3", linestyle=dash, label=str(place)))
     return handles
 
 
 def _draw_marks(axes: Axes, table: pd.DataFrame, key: str, look: Look) -> None:
-    errors = [table["mean"] - table.low, table.high - table["mean"]]
+    errors = error_bars(table)
     axes.errorbar(
         table[key], table["mean"], errors, fmt=look.marker, color=look.colour, ms=5, elinewidth=1, alpha=0.7, mew=0
     )
@@ -170,12 +173,14 @@ def _titles(sweep: _Sweep) -> list[str]:
         name = f"{name_of(str(line))} - {name_of(str(baseline))}"
         table = means(rows, [key, *sweep.others])
         if len(table) < 2 or sweep.others:
-            extremes = table.iloc[[table["mean"].argmin(), table["mean"].argmax()]].drop_duplicates()
+            extremes = table.iloc[[int(table["mean"].argmin()), int(table["mean"].argmax())]].drop_duplicates()
             told = [
-                f"{signed(i)} at {_place(sweep, row)}"
-                for i, row in zip(intervals(extremes), _records(extremes), strict=True)
+                f"{rank} at {_place(sweep, row)}: {signed(interval)}"
+                for rank, interval, row in zip(
+                    ("lowest", "highest"), intervals(extremes), _records(extremes), strict=False
+                )
             ]
-            titles.append(f"{name} is " + (" lowest, ".join(told) + " highest" if len(told) > 1 else told[0]))
+            titles.append(f"{name} is {', '.join(told)}" if len(told) > 1 else f"{name} {told[0].partition(' ')[2]}")
         else:
             ends = table.iloc[[0, -1]]
             titles += [
@@ -190,7 +195,7 @@ def _highest(sweep: _Sweep) -> list[str]:
     titles = []
     for method, rows in sweep.rows.groupby("method"):
         table = means(rows, ["line", sweep.key, *sweep.others])
-        best = table.iloc[[table["mean"].argmax()]]
+        best = table.iloc[[int(table["mean"].argmax())]]
         interval = intervals(best)[0]
         told = f"{interval.mean:.3f}" + (f" [{interval.low:.3f}, {interval.high:.3f}]" if interval.n > 1 else "")
         place = _place(sweep, _records(best)[0])
