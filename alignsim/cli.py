@@ -195,5 +195,7 @@ def _plot_study(values: DictConfig) -> None:
     """Draw and summarise a study."""
     from alignsim.report import report
 
-    if not report(existing_study(plain_values(values))):
+    settings = plain_values(values)
+    changed = [f"{key}={value}" for key, value in settings.items() if value != getattr(PlotSettings(), key)]
+    if not report(existing_study(settings), shlex.join(["plot", *changed])):
         sys.exit(1)

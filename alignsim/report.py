@@ -1,57 +1,73 @@
-"""What `scripts/plot.py` makes of a study: `summary.csv`, the figures, and the summary on the screen."""
+"""What `scripts/plot.py` makes of a study: the summary, the verdicts, the figures and the page."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from alignsim.claims import registry_of
 from alignsim.results.files import write_whole
 from alignsim.study import Study, load_study
-from alignsim.summary import summary, summary_text
+from alignsim.summary import summary, summary_text, verdicts_shown
+from alignsim.verdicts import judge, verdicts_text
 
-#: A study of more settings is summarised, but not drawn.
-MOST_SETTINGS = 60
+if TYPE_CHECKING:
+    from alignsim.plots.style import Drawing
 
 #: How much of a summary is shown.
 ROWS_ON_SCREEN = 200
 
+SUMMARY, VERDICTS, PAGE = "summary.csv", "verdicts.json", "report.html"
 
-def report(folder: Path) -> bool:
-    """Draw and summarise every finished condition below a study's folder.
+
+def report(folder: Path, command: str) -> bool:
+    """Summarise, judge and draw every finished condition below a study's folder.
+
+    Args:
+        folder: of the study.
+        command: what the user typed.
 
     Returns:
         Whether there was anything to draw. What was left out, and why, is said on stderr.
     """
+    registry = registry_of(folder)
     study = load_study(folder)
     for complaint in study.complaints:
         print(f"warning: {complaint}", file=sys.stderr)
     if study.rows.empty:
         print(f"{folder}: no finished results to draw", file=sys.stderr)
         return False
-    table = summary(study)
-    write_whole({folder / "summary.csv": lambda path: table.to_csv(path, index=False)})
+    table, verdicts = summary(study), judge(study, registry)
+    judged = verdicts_text(study, registry, verdicts)
+    write_whole(
+        {
+            folder / SUMMARY: lambda path: table.to_csv(path, index=False),
+            folder / VERDICTS: lambda path: path.write_text(judged, encoding="utf-8"),
+        }
+    )
     print(summary_text(table.head(ROWS_ON_SCREEN)))
     if len(table) > ROWS_ON_SCREEN:
-        print(f"... and {len(table) - ROWS_ON_SCREEN} rows more in summary.csv")
-    settings = study.rows.setting.nunique()
-    if settings > MOST_SETTINGS:
-        print(f"warning: {settings} settings are too many for a figure (at most {MOST_SETTINGS})", file=sys.stderr)
-    known = study.rows.normalized_value.notna().any()
-    if not known:
+        print(f"... and {len(table) - ROWS_ON_SCREEN} rows more in {SUMMARY}")
+    if verdicts:
+        print(f"\n{verdicts_shown(verdicts)}\n")
+    if not study.rows.normalized_value.notna().any():
         print("warning: no optimum is known, so there is no normalized value to draw", file=sys.stderr)
-    figures = _draw(study, folder) if settings <= MOST_SETTINGS and known else []
-    print("\n".join(f"  {path}" for path in [folder / "summary.csv", *figures]))
+    drawings = _draw(study, folder)
+    from alignsim.page.render import render
+
+    page = render(study, registry, verdicts, table, drawings, command)
+    write_whole({folder / PAGE: lambda path: path.write_text(page, encoding="utf-8")})
+    figures = [path for _, paths in drawings for path in paths]
+    print("\n".join(f"  {path}" for path in [folder / PAGE, folder / VERDICTS, folder / SUMMARY, *figures]))
     return True
 
 
-def _draw(study: Study, folder: Path) -> list[Path]:
-    """Every figure that the study has something to show in."""
-    from alignsim.plots.comparison import draw_comparison
-    from alignsim.plots.complexity import draw_complexity, sweeps_complexity
+def _draw(study: Study, folder: Path) -> list[tuple[Drawing, list[Path]]]:
+    """Every figure that the study has something to show in, with the files it was saved to."""
+    from alignsim.plots.charts import CHARTS
     from alignsim.plots.style import save, use_house_style
 
     use_house_style()
-    written = save(draw_comparison(study), folder / "rlhf_vs_dpo_comparison")
-    if sweeps_complexity(study):
-        written += save(draw_complexity(study), folder / "value_by_complexity_factor")
-    return written
+    drawings = (drawing for chart in CHARTS for drawing in chart(study))
+    return [(drawing, save(drawing.figure, folder / drawing.name)) for drawing in drawings]

@@ -6,7 +6,7 @@ Reading the folders is here; what is computed from the rows is in `alignsim.stat
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ import pandas as pd
 
 from alignsim.evaluation.measures import DIVERGED, MEASURES
 from alignsim.results.files import DamagedError
-from alignsim.results.folder import RESULTS, STATUS, RunFolder
+from alignsim.results.folder import HISTORY, RESULTS, STATUS, RunFolder
 from alignsim.results.tables import parse_results, span
 from alignsim.results.versions import CODE, CONDITION, RESULTS_VERSION
 
@@ -30,6 +30,9 @@ KNOB = "env.complexity_factor"
 LABELS = ("method", "env", "seed")
 NAMES = ("setting", "variant")
 
+#: The column that names the folder a row was read from.
+RUN = "run"
+
 
 @dataclass(frozen=True)
 class Study:
@@ -38,17 +41,19 @@ class Study:
     Attributes:
         name: the folder's name.
         rows: of the seeds whose training did not diverge: method, env, seed, every measure and the condition's values
-            under dotted keys, as in `results.csv`. Two columns are added: `setting` names the environment and
+            under dotted keys, as in `results.csv`. Columns are added: `setting` names the environment and
             whatever else varies for all methods alike, `variant` names the method and what varies in it alone.
-            Methods are compared within a setting.
+            Methods are compared within a setting. `run` names the folder.
         complaints: what was left out and why, one line each.
         diverged: the same columns of the seeds whose training diverged, which are in no mean and no figure.
+        folder: where it was read from; None for rows that never were in files, which have no training curves.
     """
 
     name: str
     rows: pd.DataFrame
     complaints: list[str]
     diverged: pd.DataFrame = field(default_factory=pd.DataFrame)
+    folder: Path | None = None
 
     @cached_property
     def all_rows(self) -> pd.DataFrame:
@@ -91,7 +96,7 @@ def varied_keys(rows: pd.DataFrame) -> list[str]:
 
     That a method lacks a key of another method's, such as `method.rl.steps`, is no difference.
     """
-    no_keys = {*LABELS, *MEASURES, *DIVERGED, *NAMES, CONDITION, CODE}
+    no_keys = {*LABELS, *MEASURES, *DIVERGED, *NAMES, RUN, CONDITION, CODE}
     keys = [column for column in rows.columns if column not in no_keys and not column.endswith("_target_")]
     within = rows.groupby("method")[keys].nunique(dropna=False).gt(1).any()
     return [key for key in keys if within[key] or rows[key].nunique() > 1]
@@ -132,10 +137,14 @@ def _count(values: pd.Series) -> int:
 
 def _lines(values: pd.Series, key: str) -> pd.Series:
     """For each value a new line with its name, such as `n_pairs 4000`."""
-    short = key.rpartition(".")[2].replace("_", " ") if key == KNOB else key.partition(".")[2] or key
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         values = values.map("{:g}".format)
-    return f"\n{short} " + values.astype(str)
+    return f"\n{name_of_key(key)} " + values.astype(str)
+
+
+def name_of_key(key: str) -> str:
+    """How a dotted key is called where people read it, such as `n_pairs`."""
+    return key.rpartition(".")[2].replace("_", " ") if key == KNOB else key.partition(".")[2] or key
 
 
 def load_study(folder: Path) -> Study:
@@ -153,12 +162,34 @@ def load_study(folder: Path) -> Study:
     for run_name, seeds in rows[diverged].groupby("run").seed:
         count = f"{len(seeds)} of {(rows.run == run_name).sum()} seeds"
         complaints.append(f"{run_name}: {count} diverged ({span(sorted(seeds))}), left out of every mean")
-    rows = rows.drop(columns="run")
     rows = rows.assign(setting="", variant="") if rows.empty else name_settings_and_variants(rows)
     doubled = rows.duplicated([*NAMES, "seed"])
     for variant, setting in rows.loc[doubled, ["variant", "setting"]].drop_duplicates().itertuples(index=False):
         complaints.append(f"{flat(variant)} in {flat(setting)}: several conditions have this name, only one is drawn")
-    return Study(folder.name, rows[~doubled & ~diverged], complaints, rows[~doubled & diverged])
+    return Study(folder.name, rows[~doubled & ~diverged], complaints, rows[~doubled & diverged], folder)
+
+
+def load_histories(study: Study, runs: Iterable[str]) -> pd.DataFrame:
+    """The training curves of these runs, without the seeds that diverged.
+
+    Curves are extras: a file that is missing or damaged is skipped in silence.
+
+    Returns:
+        The columns run, phase, step, seed and every measure of any of these runs, NaN where it was not taken.
+    """
+    tables = []
+    for file in [study.folder / run / HISTORY for run in dict.fromkeys(runs)] if study.folder else []:
+        try:
+            table = pd.read_csv(file, dtype={"phase": "str"})
+        except (OSError, ValueError):
+            continue
+        if {"phase", "step", "seed"} <= set(table.columns):
+            numbers = [pd.to_numeric(table[name], errors="coerce") for name in table.columns if name != "phase"]
+            table = pd.concat([table.phase, *numbers], axis=1).assign(run=file.parent.name)
+            tables.append(table.dropna(subset=["step", "seed"]))
+    if not tables:
+        return pd.DataFrame(columns=[RUN, "phase", "step", "seed"])
+    return pd.concat(tables, ignore_index=True).merge(study.rows[[RUN, "seed"]].drop_duplicates(), on=[RUN, "seed"])
 
 
 class _LeftOutError(Exception):

@@ -1,6 +1,8 @@
-"""The summary of a study, `summary.csv`: every condition's means with intervals, and every paired difference."""
+"""The summary of a study: every condition's means with intervals and every paired difference; and what is printed."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ import pandas as pd
 from alignsim.evaluation.measures import MEASURES
 from alignsim.statistics import interquartile_mean, mean_intervals
 from alignsim.study import Study, flat, paired
+from alignsim.verdicts import Verdict, prediction
 
 #: The measure that figures and tables show first.
 PRIMARY = "normalized_value"
@@ -65,3 +68,19 @@ def summary_text(table: pd.DataFrame) -> str:
     few = table.seeds.map({0: "no seed", 1: "one seed"})
     shown["95 % interval"] = few.where(~(low == low), [f"[{a:.3f}, {b:.3f}]" for a, b in zip(low, high, strict=True)])
     return shown.to_string(index=False, na_rep="-")
+
+
+def verdicts_shown(verdicts: Sequence[Verdict]) -> str:
+    """The verdicts for the screen: each with its estimate, interval and reason."""
+    width = max(len(verdict.name) for verdict in verdicts)
+    lines = []
+    for verdict in verdicts:
+        estimate = verdict.estimate
+        numbers = f"{estimate.mean:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]" if estimate.n > 1 else "-"
+        seeds = f"{verdict.seeds} seeds" if verdict.seeds != 1 else "1 seed"
+        late = "" if verdict.made.before_data else "   (made when results were there)"
+        told = f"{numbers:<24} {prediction(verdict.claim):<24} p {verdict.p:.2g}, {seeds}{late}"
+        lines.append(f"{verdict.outcome:<13} {verdict.name:<{width}}   {told}")
+        if verdict.outcome == "inconclusive":
+            lines.append(f"{'':<13} {verdict.why}")
+    return "\n".join(lines)

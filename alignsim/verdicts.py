@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from alignsim import statistics
 from alignsim.claims import Registered, Registry
-from alignsim.config.claims import Claim
+from alignsim.config.claims import Claim, Selection
 from alignsim.config.load import to_plain
 from alignsim.evidence import Evidence, NoEvidenceError, evidence_of
 from alignsim.results.versions import CODE
@@ -214,6 +214,37 @@ def _limit(claim: Claim) -> str:
     """Where the verdict changes."""
     signed = -claim.margin if claim.predicts == "less" and claim.margin else claim.margin
     return f"{'±' * (claim.predicts == 'equal')}{signed:g}"
+
+
+def quantity(claim: Claim) -> str:
+    """What a claim is about, such as `normalized value of rlhf - dpo, where env is gap`."""
+    text = f"{claim.measure.replace('_', ' ')} of {_named(claim.condition)}"
+    if claim.baseline is not None:
+        text += f" - {_named(claim.baseline)}"
+    if claim.where:
+        text += f", where {_named(claim.where)}"
+    if claim.elsewhere is not None:
+        text += f", minus the same where {_named(claim.elsewhere)}"
+    return f"{text}, rank correlation with {claim.along}" if claim.along else text
+
+
+def prediction(claim: Claim) -> str:
+    """What a claim predicts of it, such as `greater: above 0.1`."""
+    told = f"by more than {claim.margin:g}" if claim.predicts == "shrinks" else _predicted(claim)
+    return f"{claim.predicts}: {told}"
+
+
+def _named(selection: Selection) -> str:
+    """Conditions in words: the method by its name, the rest by key and value."""
+    told = [str(selection["method"])] if "method" in selection else []
+    told += [f"{key} is {_listed(value)}" for key, value in selection.items() if key != "method"]
+    return ", ".join(told)
+
+
+def _listed(value: object) -> str:
+    if isinstance(value, list):
+        return " or ".join(map(_listed, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def verdicts_text(study: Study, registry: Registry, verdicts: Sequence[Verdict]) -> str:

@@ -157,7 +157,10 @@ def test_plot_without_results_says_what_there_is(trained, tmp_path):
         (["model.reward.reads=lips"], ["model.reward.reads=lips: must be 'content' or 'tokens'"]),
         (["env=gap,no_gap"], ["env=gap,no_gap: several values need -m"]),
         (["env=[gap,no_gap]"], ['env=["gap", "no_gap"]: unknown option; env has gap, no_gap']),
-        (["mehtod=dpo"], ["mehtod=dpo: unknown key; did you mean method? keys: beta, checkpoint_every, claims, device,"]),
+        (
+            ["mehtod=dpo"],
+            ["mehtod=dpo: unknown key; did you mean method? keys: beta, checkpoint_every, claims,"],
+        ),
         (["-m", "beta=interval(0.1,1)"], ["beta=interval(0.1,1): an interval needs random.draws=N"]),
         (["-m", "beta=interval(1,0)", "random.draws=2"], ["beta=interval(1,0): must be an interval from a lower end"]),
         (["+hydra.sweeper.params.beta=0.5"], ["configuration: "]),

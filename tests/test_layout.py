@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "alignsim"
 ORDER = """
     lazy streams config envs models methods evaluation results experiment progress claims jobs ledger sweep launch
-    statistics study evidence verdicts summary plots report cli
+    statistics study evidence verdicts summary plots page report cli
 """
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -1,27 +1,66 @@
-"""What all figures share: fonts, the colour and marker of each method, how values are named, how files are saved."""
+"""What all figures share: what a drawing is, fonts, the look of each method, titles and notes, how files are saved."""
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
-from matplotlib.axes import Axes
+from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
 
 from alignsim.results.files import write_whole
 from alignsim.statistics import Interval
+from alignsim.study import Study
+from alignsim.summary import PRIMARY
 
 #: Okabe and Ito's colours, which colour-blind readers can tell apart; markers differ for readers in grey.
 _COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "^vDP*X<>"
 
+T = TypeVar("T")
+
+#: How a line is dashed, as matplotlib takes it.
+Dash: TypeAlias = Literal["-", "--", ":", "-."] | tuple[float, tuple[float, ...]]
+
 VALUE_LABEL = "Normalized value\n(0 = reference policy, 1 = optimum)"
+
+#: Width of a figure in inches: more would make letters too small on a page 1000 pixels wide.
+WIDTH = 8.0
+
+#: Entries of a legend, and seeds below which a bootstrap interval is too narrow.
+_MOST_ENTRIES, _FEW_SEEDS = 12, 8
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure and what is said about it.
+
+    Attributes:
+        name: of its files, without suffix.
+        heading: a few words, for a page.
+        says: what the numbers show, and no more: the title of the figure, and its alternative text on a page.
+        reading: how to read it, for a student.
+        figure: what is drawn.
+    """
+
+    name: str
+    heading: str
+    says: str
+    reading: str
+    figure: Figure
 
 
 def use_house_style() -> None:
@@ -39,6 +78,7 @@ def use_house_style() -> None:
             "legend.frameon": False,
             "savefig.dpi": 160,
             "svg.hashsalt": "alignsim",
+            "text.parse_math": False,  # a $ in a name is a $
         }
     )
 
@@ -77,25 +117,147 @@ def name_of(variant: str) -> str:
     return ", ".join([{"rlhf": "RLHF", "dpo": "DPO"}.get(method, method), *rest])
 
 
-def mark_reference_and_optimum(axes: Axes) -> None:
-    """Lines at 0 and 1 with their names, so that the scale needs no further explanation."""
-    for height, name in ((0, "reference\npolicy"), (1, "optimum")):
-        axes.axhline(height, color="0.45", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
-        axes.text(1.01, height, name, transform=axes.get_yaxis_transform(), color="0.35", fontsize=8, va="center")
+def with_value(study: Study) -> Study:
+    """The study without the rows whose normalized value is unknown, as where no optimum is."""
+    return replace(study, rows=study.rows[np.isfinite(study.rows[PRIMARY].astype(float))])
 
 
-def explain(figure: Figure, titles: list[str], handles: list[Line2D], notes: list[str]) -> None:
-    """What the figure says on top, the legend above the first axes, what the marks mean below."""
-    width = figure.get_size_inches()[0]
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure in no global list of figures, so many inches large without title, legend and notes."""
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def columns_of(figure: Figure, n_rows: int, n_columns: int) -> npt.NDArray[Any]:
+    """Axes (rows, columns) that share scales, below empty ones for a legend that may be wider than a column."""
+    halves = figure.add_gridspec(2, 1, height_ratios=[0.001, 1])
+    figure.add_subplot(halves[0]).set_axis_off()
+    grid: npt.NDArray[Any] = halves[1].subgridspec(n_rows, n_columns).subplots(sharex=True, sharey="row", squeeze=False)
+    return grid
+
+
+def finish(
+    name: str,
+    heading: str,
+    titles: Sequence[str],
+    reading: str,
+    figure: Figure,
+    handles: Sequence[Artist],
+    notes: Sequence[str],
+    legend_room: float | None = None,
+) -> Drawing:
+    """Write the titles, the legend and the notes into a figure, and make a drawing of it."""
+    explain(figure, titles, handles, notes, legend_room)
+    return Drawing(name, heading, "; ".join(titles) + ".", reading, figure)
+
+
+def explain(
+    figure: Figure,
+    titles: Sequence[str],
+    handles: Sequence[Artist],
+    notes: Sequence[str],
+    legend_room: float | None = None,
+) -> None:
+    """What the figure says on top, the legend above the first axes, what the marks mean below; it grows by these.
+
+    Args:
+        figure: whose axes are drawn already.
+        titles: what it says, a line or more for each.
+        handles: entries of the legend.
+        notes: what the marks mean.
+        legend_room: inches from the left end of the first axes to the figure's right edge; by default nearly all.
+    """
+    width, height = figure.get_size_inches()
+    room = legend_room or width - 1.5
     wrapped = [line for title in titles for line in textwrap.wrap(title, int(10 * width))]
+    if len(handles) > _MOST_ENTRIES:
+        more = Line2D([], [], linestyle="none", label=f"and {len(handles) - _MOST_ENTRIES + 1} more")
+        handles = [*handles[: _MOST_ENTRIES - 1], more]
+    legend_rows = 0
+    if handles:
+        labels = [shortened(str(handle.get_label()), int(11 * room) - 8) for handle in handles]
+        columns = max(int(13 * room / (max(map(len, labels)) + 9)), 1)
+        legend_rows = -(-len(handles) // columns)
+        figure.axes[0].legend(
+            list(handles),
+            labels,
+            ncols=columns,
+            fontsize=9,
+            loc="lower left",
+            bbox_to_anchor=(0, 1.0),
+            borderaxespad=0.2,
+        )
     figure.suptitle("\n".join(wrapped), x=0.01, ha="left", fontsize=11, fontweight="bold")
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    columns = max(int(11 * (width - 1.5) / (longest + 8)), 1)
-    figure.axes[0].legend(
-        handles=handles, ncols=columns, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2
-    )
-    lines = [line for note in notes for line in textwrap.wrap(note, int(16 * width))]
+    lines = [line for note in notes for line in textwrap.wrap(note, int(15 * width))]
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8, color="0.3")
+    figure.set_size_inches(width, height + 0.25 + 0.19 * len(wrapped) + 0.21 * legend_rows + 0.155 * len(lines))
+
+
+def shortened(text: str, characters: int) -> str:
+    """A name on one line, cut off after so many characters."""
+    text = ", ".join(text.splitlines())
+    return text if len(text) <= characters else text[: max(characters, 2) - 1] + "…"
+
+
+def broken(text: str, characters: int) -> str:
+    """A name whose lines are broken after so many characters."""
+    return "\n".join(part for line in text.splitlines() for part in textwrap.wrap(line, max(characters, 8)))
+
+
+def place_labels(figure: Figure, labels: Iterable[Annotation]) -> None:
+    """Put each label where it overlaps none before it, beside its point; hide it where there is no such place."""
+    figure.draw_without_rendering()
+    boxes: list[Bbox] = []
+    for label in labels:
+        for offset in ((5, 5), (5, -11), (-16, 5), (-16, -11)):
+            label.set_position(offset)
+            box = label.get_window_extent()
+            if not any(box.overlaps(other) for other in boxes):
+                boxes.append(box)
+                break
+        else:
+            label.set_visible(False)
+
+
+def more_of(count: int, what: str) -> str:
+    """A note that so many settings or variants are not drawn; empty for none."""
+    return (
+        f" {count} more {what}{'' if count == 1 else 's'} {'is' if count == 1 else 'are'} not drawn."
+        if count > 0
+        else ""
+    )
+
+
+def settings_of(study: Study) -> list[str]:
+    """The settings in order of what varies."""
+    return list(dict.fromkeys(study.rows.sort_values([*study.shared, "env"]).setting))
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """All of them, or so many in even steps from the first to the last."""
+    n = len(items)
+    return list(items) if n <= most else [items[round(i * (n - 1) / (most - 1))] for i in range(most)]
+
+
+def file_names(stem: str, keys: Iterable[str]) -> dict[str, str]:
+    """A file name for each dotted key, such as `value_by_n_pairs`: no more of the key than tells it from the others."""
+    chosen = dict.fromkeys(keys, "")
+    for key in chosen:
+        parts = key.split(".")
+        endings = (parts[-i:] for i in range(1, len(parts) + 1))
+        unique = [e for e in endings if sum(other.split(".")[-len(e) :] == e for other in chosen) == 1]
+        chosen[key] = stem + re.sub(r"[^\w-]+", "_", "_".join(unique[0] if unique else parts))
+    return chosen
+
+
+def interval_notes(study: Study, rows: pd.DataFrame) -> list[str]:
+    """What the intervals are, whether they can be relied on, and what was left out."""
+    least = rows.groupby(["variant", "setting"]).seed.nunique().min() if len(rows) else 0
+    kind = "Intervals: 95 % BCa bootstrap over seeds."
+    if 1 < least < _FEW_SEEDS:
+        kind += f" With as few as {least} seeds they are too narrow."
+    return [kind] + ([study.left_out] if study.left_out else [])
 
 
 def seed_counts(rows: pd.DataFrame) -> str:
@@ -145,6 +307,8 @@ def headline(variant: str, baseline: str, advantages: Mapping[str, Interval]) ->
 
 def save(figure: Figure, path: Path) -> list[Path]:
     """Write a figure as PNG and SVG, each whole or not at all; `path` has no suffix."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # what it found serves both
     png, svg = path.with_suffix(".png"), path.with_suffix(".svg")
     write_whole(
         {

@@ -1,0 +1,168 @@
+"""Learning curves: losses of the supervised stages, the policy's true value, and what RL does to both rewards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from alignsim.plots.means import intervals, means
+from alignsim.plots.style import (
+    Dash,
+    Drawing,
+    Look,
+    broken,
+    columns_of,
+    finish,
+    interval_notes,
+    looks,
+    more_of,
+    name_of,
+    new_figure,
+    seed_counts,
+    settings_of,
+    signed,
+    spread,
+)
+from alignsim.statistics import Interval
+from alignsim.study import Study, load_histories
+
+#: More settings, variants or points of a curve than these are thinned out.
+_MOST_SETTINGS, _MOST_VARIANTS, _MOST_POINTS = 6, 4, 31
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A row of the figure: its label, what is drawn solid with a band, and what dashed."""
+
+    label: str
+    solid: str
+    dashed: str = ""
+    dashed_band: bool = False
+
+
+_PANELS = (
+    _Panel("Loss, nats per pair\n(solid: validation,\ndashed: training)", "validation_loss", "training_loss"),
+    _Panel("True normalized value\nof the policy", "normalized_value"),
+    _Panel("Reward along RL\n(solid: true,\ndashed: learned)", "true_reward", "learned_reward", dashed_band=True),
+)
+
+_READING = (
+    "Above, a validation loss that rises while the training loss falls is overfitting; "
+    "the weights of the lowest one are kept. In the middle is how good the policy truly is while it trains. "
+    "Below, where the learned reward leaves the true one, the policy exploits errors of its reward model."
+)
+
+
+def draw(study: Study) -> list[Drawing]:
+    """Columns are settings; nothing where no training curves are left."""
+    settings = settings_of(study)
+    shown = spread(settings, _MOST_SETTINGS)
+    styles = dict(list(looks(study.rows).items())[:_MOST_VARIANTS])
+    if study.folder is None or "run" not in study.rows:
+        return []
+    rows = study.rows[study.rows.setting.isin(shown) & study.rows.variant.isin(styles)]
+    curves = load_histories(study, rows.run.unique()).merge(rows[["run", "seed", "setting", "variant"]])
+    for name in {"true_reward", *(measure for panel in _PANELS for measure in (panel.solid, panel.dashed))} - {""}:
+        curves[name] = curves.get(name, np.nan)
+    curves["true_reward"] = curves.true_reward.where(_in_rl(curves))
+    panels = [panel for panel in _PANELS if curves[panel.solid].notna().any()]
+    if not panels:
+        return []
+    shown = [setting for setting in shown if (curves.setting == setting).any()]
+    return [_draw_curves(study, curves, panels, shown, styles, len(settings) - len(shown))]
+
+
+def _in_rl(curves: pd.DataFrame) -> pd.Series[bool]:
+    """Which rows belong to a stage that trains against a learned reward."""
+    return curves.learned_reward.notna().groupby([curves.run, curves.phase]).transform("any")
+
+
+def _draw_curves(
+    study: Study, curves: pd.DataFrame, panels: list[_Panel], shown: list[str], styles: dict[str, Look], hidden: int
+) -> Drawing:
+    width = float(np.clip(1.0 + 1.6 * len(shown), 7.2, 10.2))
+    characters = int(10.5 * (width - 1.0) / len(shown))
+    names = [broken(setting, characters - 1) for setting in shown]
+    lines = max(name.count("\n") + 1 for name in names)
+    figure = new_figure(width, 0.6 + 0.15 * lines + 1.75 * len(panels))
+    grid = columns_of(figure, len(panels), len(shown))
+    for panel, line in zip(panels, grid, strict=True):
+        line[0].set_ylabel(panel.label, fontsize=9)
+        places = dict(zip(shown, line, strict=True))
+        _draw_measure(places, curves, panel.solid, styles, "-", band=True)
+        if panel.dashed:
+            _draw_measure(places, curves, panel.dashed, styles, "--", band=panel.dashed_band)
+        if panel.solid == "normalized_value":
+            for axes in line:
+                for at in (0, 1):
+                    axes.axhline(at, color="0.45", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+    for axes, name in zip(grid[0], names, strict=True):
+        axes.set_title(name, fontsize=9)
+    last = float(curves.step.max())
+    for axes in grid[-1]:
+        axes.set_xlabel("Step of the stage", fontsize=9)
+        axes.set_xlim(-0.03 * last, 1.03 * last)
+        axes.locator_params(axis="x", nbins=3 if len(shown) > 3 else 5)
+    handles = [look.handle(variant) for variant, look in styles.items() if (curves.variant == variant).any()]
+    notes = [f"Lines: mean over {seed_counts(study.rows)}, as far as all of them were trained. Bands: its interval."]
+    notes[0] += more_of(hidden, "setting")
+    notes += ["Rewards: the learned one of the samples that RL trains on, the true one on held-out prompts."] * (
+        len(panels) == len(_PANELS)
+    )
+    notes += interval_notes(study, study.rows)
+    titles = _titles(curves, list(styles), len(shown))
+    return finish("learning_curves", "Learning curves", titles, _READING, figure, handles, notes)
+
+
+def _draw_measure(
+    axes: dict[str, Axes], curves: pd.DataFrame, measure: str, styles: dict[str, Look], dash: Dash, band: bool
+) -> None:
+    """One measure in the axes of every setting, a line for each variant."""
+    by = ["variant", "setting", "phase", "step"]
+    known = _thinned(curves[[*by, "seed", measure]].dropna(subset=measure))
+    table = means(known, by, measure) if band else known.groupby(by).agg(mean=(measure, "mean")).reset_index()
+    for (variant, setting, _), points in table.groupby(by[:3]):
+        look, width = styles[str(variant)], 1.8 if dash == "-" else 1.1
+        axes[str(setting)].plot(points.step, points["mean"], color=look.colour, linestyle=dash, lw=width)
+        if dash == "-":
+            marks = points.iloc[[-1]]
+            axes[str(setting)].plot(marks.step, marks["mean"], color=look.colour, marker=look.marker, ms=5)
+        if band:
+            axes[str(setting)].fill_between(
+                points.step, points.low, points.high, color=look.colour, alpha=0.2, linewidth=0
+            )
+
+
+def _thinned(known: pd.DataFrame) -> pd.DataFrame:
+    """The rows at so many steps of each curve as are drawn, of those that all its seeds have reached."""
+    by = ["variant", "setting", "phase"]
+    counts = known.groupby([*by, "step"]).size().rename("n").reset_index()
+    counts = counts[counts.n == counts.groupby(by).n.transform("max")]
+    kept = [group.iloc[spread(range(len(group)), _MOST_POINTS)] for _, group in counts.groupby(by)]
+    return known.merge(pd.concat(kept)[[*by, "step"]]) if kept else known
+
+
+def _titles(curves: pd.DataFrame, variants: list[str], n_settings: int) -> list[str]:
+    """Where the true value ends, and by how much the learned reward is above the true one then."""
+    ends = curves.sort_values("step").groupby(["variant", "setting", "seed"], as_index=False).last()
+    ends["exploited"] = ends.learned_reward - ends.true_reward
+    over = f"over {n_settings} settings " if n_settings > 1 else ""
+    titles = []
+    for measure, told in (
+        ("normalized_value", f"True value at the end of training, mean {over}"),
+        ("exploited", f"Learned less true reward at the end of RL, mean {over}"),
+    ):
+        by_seed = ends.groupby(["variant", "seed"])[measure].mean().reset_index()
+        table = means(by_seed, ["variant"], measure)
+        found = dict(zip(table.variant, intervals(table), strict=True))
+        form = signed if measure == "exploited" else _plain
+        parts = [f"{form(found[v])} with {name_of(v)}" for v in variants if v in found]
+        titles += [told.strip().rstrip(",") + ": " + ", ".join(parts)] if parts else []
+    return titles or ["Losses along training"]
+
+
+def _plain(interval: Interval) -> str:
+    return f"{interval.mean:.3f}"

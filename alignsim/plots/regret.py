@@ -1,0 +1,167 @@
+"""The regret of every variant, split into what the reward model cost and what RL failed to reach of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from alignsim.plots.long import LEGEND_ROOM, Lane, draw_long
+from alignsim.plots.means import intervals, means
+from alignsim.plots.scales import axis_name, number_axis, swept_numbers
+from alignsim.plots.style import (
+    WIDTH,
+    Dash,
+    Drawing,
+    Look,
+    finish,
+    interval_notes,
+    looks,
+    more_of,
+    name_of,
+    new_figure,
+    seed_counts,
+    settings_of,
+    with_value,
+)
+from alignsim.statistics import Interval
+from alignsim.study import Study, name_of_key
+
+LABEL = "Regret as a share of the optimum's value\n(0 = optimum, 1 = reference policy)"
+
+#: The parts: measure, name, dashes and marker; the whole has the marker of its variant.
+_PARTS: dict[str, tuple[str, Dash, str]] = {
+    "regret": ("total", "-", ""),
+    "statistical_regret": ("statistical part", "--", "d"),
+    "computational_regret": ("computational part", ":", "x"),
+}
+_MOST_VARIANTS, _MOST_SETTINGS = 4, 200
+
+_READING = (
+    "The statistical part is how far the best policy for the learned reward stays behind the optimum; "
+    "the computational part is what RL did not reach of that policy, and the two add up to the total. "
+    "Where the computational part is below 0, RL ended better than that policy, as it can if the reward model is wrong."
+)
+
+
+def draw(study: Study) -> list[Drawing]:
+    """The parts along the one number that was swept, or setting by setting."""
+    study = with_value(study)
+    rows = study.rows
+    split = rows.variant[rows.computational_regret.notna()].unique()
+    settings = settings_of(study)
+    if not len(split) or len(settings) > _MOST_SETTINGS:
+        return []
+    styles = looks(rows)
+    kept = dict([*((v, styles[v]) for v in styles if v in split)][:_MOST_VARIANTS])
+    kept |= dict([(v, styles[v]) for v in styles if v not in split][: _MOST_VARIANTS - len(kept) + 1])
+    shares = rows[rows.variant.isin(kept)].assign(**{part: rows[part] / rows.optimal_value for part in _PARTS})
+    swept = swept_numbers(rows, study.shared)
+    if swept and swept == study.shared:
+        return [_along(study, shares, kept, swept[0], len(styles) - len(kept))]
+    return [_by_setting(study, shares, kept, settings, len(styles) - len(kept))]
+
+
+def _along(study: Study, shares: pd.DataFrame, styles: dict[str, Look], key: str, dropped: int) -> Drawing:
+    figure = new_figure(WIDTH, 4.2)
+    axes = figure.subplots()
+    number_axis(axes, list(shares[key].unique()), WIDTH - 1.2)
+    titles = []
+    for part, (_, dash, marker) in _PARTS.items():
+        table = means(shares, ["variant", key], part)
+        for variant, points in table.groupby("variant"):
+            look = styles[str(variant)]
+            _draw_line(axes, points, key, Look(look.colour, marker or look.marker), dash)
+            if part == "computational_regret":
+                titles.append(_where_rl_fails(name_of(str(variant)), key, list(points[key]), intervals(points)))
+    _mark(axes)
+    axes.set_xlabel(axis_name(key))
+    axes.set_ylabel(LABEL)
+    heading = f"Regret by {name_of_key(key)}"
+    return finish("regret_split", heading, titles, _READING, figure, _handles(styles), _notes(study, dropped, "Bands"))
+
+
+def _draw_line(axes: Axes, points: pd.DataFrame, key: str, look: Look, dash: Dash) -> None:
+    axes.plot(points[key], points["mean"], color=look.colour, marker=look.marker, linestyle=dash, ms=6)
+    axes.fill_between(points[key], points.low, points.high, color=look.colour, alpha=0.15, linewidth=0)
+
+
+def _mark(axes: Axes) -> None:
+    axes.axhline(0, color="0.45", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+    if axes.get_ylim()[1] > 0.9:
+        axes.axhline(1, color="0.45", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+
+
+def _by_setting(
+    study: Study, shares: pd.DataFrame, styles: dict[str, Look], settings: list[str], dropped: int
+) -> Drawing:
+    by = ["setting", "variant"]
+    found = {part: means(shares, by, part) for part in _PARTS}
+    ends = {
+        (part, *place): interval
+        for part, table in found.items()
+        for place, interval in zip(table[by].itertuples(index=False, name=None), intervals(table), strict=True)
+    }
+    rows = [
+        [
+            Lane(Look(look.colour, marker or look.marker), ends[part, setting, variant], dash=dash)
+            for variant, look in styles.items()
+            for part, (_, dash, marker) in _PARTS.items()
+            if (part, setting, variant) in ends
+        ]
+        for setting in settings
+    ]
+    figure = draw_long([", ".join(setting.splitlines()) for setting in settings], rows, [], LABEL)
+    titles = []
+    for variant, members in found["computational_regret"].groupby("variant"):
+        leads = [interval.lead for interval in intervals(members)]
+        above, below = leads.count(1), leads.count(-1)
+        name = name_of(str(variant))
+        if len(members) == 1:
+            interval = intervals(members)[0]
+            told = f": {interval.mean:.3f}" + (f" [{interval.low:.3f}, {interval.high:.3f}]" if interval.n > 1 else "")
+            titles.append(f"Computational part of the regret of {name}{told} of the optimum's value")
+        else:
+            titles.append(
+                f"The computational part of the regret of {name} is above 0 in {above} of {len(members)} settings,"
+                f" below in {below}"
+            )
+    notes = _notes(study, dropped, "Bars")
+    return finish("regret_split", "Regret by setting", titles, _READING, figure, _handles(styles), notes, LEGEND_ROOM)
+
+
+def _where_rl_fails(name: str, key: str, values: list[float], found: list[Interval]) -> str:
+    """From which value on, up or down the axis, the computational part is above 0 for this and all that follow."""
+    called = name_of_key(key)
+    if all(interval.n < 2 for interval in found):
+        return f"{name}: one seed, so no interval of the computational part of its regret"
+    above = np.array([interval.lead == 1 for interval in found])
+    if above.all():
+        return f"RL itself falls short with {name} at every {called} from {values[0]:g} to {values[-1]:g}"
+    if above[-1]:
+        return f"RL itself falls short with {name} from {called} {values[int(np.flatnonzero(~above)[-1]) + 1]:g} on"
+    if above[0]:
+        return f"RL itself falls short with {name} up to {called} {values[int(np.flatnonzero(~above)[0]) - 1]:g}"
+    if above.any():
+        return f"RL itself falls short with {name} at {above.sum()} of {len(found)} values of {called}"
+    return f"The computational part of the regret of {name} is nowhere surely above 0"
+
+
+def _handles(styles: dict[str, Look]) -> list[Artist]:
+    parts = [
+        Line2D([], [], color="0.3", linestyle=dash, marker=marker or "o", ms=6, label=name)
+        for name, dash, marker in _PARTS.values()
+    ]
+    return [*(look.handle(variant) for variant, look in styles.items()), *parts]
+
+
+def _notes(study: Study, dropped: int, drawn: str) -> list[str]:
+    return [
+        f"Marks: mean over {seed_counts(study.rows)} of each seed's regret divided by the optimum's value. "
+        f"{drawn}: its interval. "
+        "The parts, where there is a reward model, add up to the total: statistical is what the reward model cost, "
+        f"computational what RL failed to reach.{more_of(dropped, 'variant')}",
+        *interval_notes(study, study.rows),
+    ]
