@@ -38,6 +38,20 @@ class Interval(NamedTuple):
         """1 where the whole interval is above 0, -1 where it is below, 0 where it holds 0; None for one seed."""
         return int(self.low > 0) - int(self.high < 0) if self.n > 1 else None
 
+    def __str__(self) -> str:
+        """Such as `0.334 [0.295, 0.381]`; without the ends where there are none."""
+        return f"{three(self.mean)} {self.ends}" if self.n > 1 else three(self.mean)
+
+    @property
+    def ends(self) -> str:
+        """Such as `[0.295, 0.381]`."""
+        return f"[{three(self.low)}, {three(self.high)}]"
+
+
+def three(value: float) -> str:
+    """A number with three decimals, and no sign where that is 0."""
+    return f"{round(value, 3) + 0.0:.3f}"
+
 
 def mean_interval(values: npt.ArrayLike) -> Interval:
     """Mean over seeds with its 95 % bootstrap interval, bias-corrected and accelerated (BCa; Efron 1987).

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from alignsim.evaluation.measures import MEASURES
-from alignsim.statistics import interquartile_mean, mean_intervals
+from alignsim.statistics import interquartile_mean, mean_intervals, three
 from alignsim.study import Study, flat, paired
 from alignsim.verdicts import Verdict, prediction
 
@@ -63,10 +63,12 @@ def summary_text(table: pd.DataFrame) -> str:
     shown = table[keys].rename(columns=lambda key: key.removeprefix("env."))
     if table.diverged.any():
         shown["diverged"] = table.diverged
-    shown[PRIMARY] = table[PRIMARY].map(lambda value: f"{value:.3f}" if value == value else "-")
+    shown[PRIMARY] = table[PRIMARY].map(lambda value: three(value) if value == value else "-")
     low, high = table[f"{PRIMARY}_low"], table[f"{PRIMARY}_high"]
     few = table.seeds.map({0: "no seed", 1: "one seed"})
-    shown["95 % interval"] = few.where(~(low == low), [f"[{a:.3f}, {b:.3f}]" for a, b in zip(low, high, strict=True)])
+    shown["95 % interval"] = few.where(
+        ~(low == low), [f"[{three(a)}, {three(b)}]" for a, b in zip(low, high, strict=True)]
+    )
     return shown.to_string(index=False, na_rep="-")
 
 
@@ -76,7 +78,7 @@ def verdicts_shown(verdicts: Sequence[Verdict]) -> str:
     lines = []
     for verdict in verdicts:
         estimate = verdict.estimate
-        numbers = f"{estimate.mean:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]" if estimate.n > 1 else "-"
+        numbers = str(estimate) if estimate.n else "-"
         seeds = f"{verdict.seeds} seeds" if verdict.seeds != 1 else "1 seed"
         late = "" if verdict.made.before_data else "   (made when results were there)"
         told = f"{numbers:<24} {prediction(verdict.claim):<24} p {verdict.p:.2g}, {seeds}{late}"

@@ -183,7 +183,7 @@ def _concluded(verdict: Verdict) -> Verdict:
         why = f"{_seeds(verdict.seeds)} are too few for a verdict: it takes at least {FEWEST_SEEDS}"
         return replace(verdict, why=why, needed=FEWEST_SEEDS)
     inside, outside = _where(verdict.claim, verdict.estimate)
-    ends = f"[{verdict.estimate.low:.3f}, {verdict.estimate.high:.3f}]"
+    ends = verdict.estimate.ends
     if inside and verdict.p < LEVEL:
         return replace(verdict, outcome="supported", why=f"{ends} is {_predicted(verdict.claim)}", needed=None)
     if outside and verdict.p_against < LEVEL:

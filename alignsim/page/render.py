@@ -19,7 +19,7 @@ from alignsim.results.folder import RunFolder
 from alignsim.results.states import Status
 from alignsim.results.tables import span
 from alignsim.results.versions import CODE, CONDITION
-from alignsim.statistics import Interval
+from alignsim.statistics import Interval, three
 from alignsim.study import LABELS, NAMES, Study
 from alignsim.summary import PRIMARY
 from alignsim.verdicts import FEWEST_SEEDS, Verdict, prediction, quantity
@@ -120,7 +120,7 @@ def _claim(verdict: Verdict) -> dict[str, Any]:
 
 
 def _interval(interval: Interval) -> str:
-    return f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]" if interval.n > 1 else ""
+    return str(interval) if interval.n > 1 else ""
 
 
 def _figure(drawing: Drawing, paths: Sequence[Path]) -> dict[str, str]:
@@ -139,19 +139,19 @@ def _numbers(table: pd.DataFrame) -> dict[str, Any]:
     shown = [name for name in SHOWN if table[name].notna().any()]
     rows = []
     for row in table.to_dict("records"):
-        ends = f"{row[PRIMARY]:.3f} [{row[f'{PRIMARY}_low']:.3f}, {row[f'{PRIMARY}_high']:.3f}]"
+        interval = Interval(row[PRIMARY], row[f"{PRIMARY}_low"], row[f"{PRIMARY}_high"], row["seeds"])
         cells = [_cell(row[label]) for label in labels]
-        cells.append({"value": _plain(row[PRIMARY]), "text": ends if row[PRIMARY] == row[PRIMARY] else "-"})
-        rows.append(cells + [_cell(row[name], digits=3) for name in (middle, *shown)])
+        cells.append({"value": _plain(row[PRIMARY]), "text": str(interval) if interval.n else "-"})
+        rows.append(cells + [_cell(row[name], decimals=True) for name in (middle, *shown)])
     headings = [*labels, "normalized value [95 %]", "interquartile mean", *shown]
     return {"columns": [heading.removeprefix("env.").replace("_", " ") for heading in headings], "rows": rows}
 
 
-def _cell(value: object, digits: int | None = None) -> dict[str, str | None]:
+def _cell(value: object, decimals: bool = False) -> dict[str, str | None]:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return {"value": None, "text": str(value)}
     number = _plain(value)
-    text = "-" if not number else f"{value:.{digits}f}" if digits is not None else f"{value:g}"
+    text = "-" if not number else three(value) if decimals else f"{value:g}"
     return {"value": number, "text": text}
 
 
