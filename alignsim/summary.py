@@ -64,11 +64,9 @@ def summary_text(table: pd.DataFrame) -> str:
     if table.diverged.any():
         shown["diverged"] = table.diverged
     shown[PRIMARY] = table[PRIMARY].map(lambda value: three(value) if value == value else "-")
-    low, high = table[f"{PRIMARY}_low"], table[f"{PRIMARY}_high"]
+    ends = zip(table[f"{PRIMARY}_low"], table[f"{PRIMARY}_high"], strict=True)
     few = table.seeds.map({0: "no seed", 1: "one seed"})
-    shown["95 % interval"] = few.where(
-        ~(low == low), [f"[{three(a)}, {three(b)}]" for a, b in zip(low, high, strict=True)]
-    )
+    shown["95 % interval"] = few.where(table.seeds < 2, [f"[{three(low)}, {three(high)}]" for low, high in ends])
     return shown.to_string(index=False, na_rep="-")
 
 

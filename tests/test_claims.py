@@ -1,49 +1,183 @@
-"""What the default experiment shows, at its full size: slow, and the reason why alignsim exists.
+"""Claims as a user writes them: which conditions they mean, what is refused, and the record that they were made."""
 
-The margins are those of the project's first issue; the measured values stand in the README.
-"""
-
-import dataclasses
-from functools import cache
+import json
+from pathlib import Path
 
 import pytest
+import yaml
 
-from alignsim import SimplifiedEnvironment
-from alignsim.experiment import Condition, run_condition
-from alignsim.methods.dpo import DPO
-from alignsim.methods.rlhf import RLHF
-from alignsim.methods.supervised import Supervised
-from alignsim.models.config import ModelConfig, RewardModelConfig
+from alignsim.claims import CLAIMS, matches, problems_of, register, registry_of, sides
+from alignsim.config.claims import Claim
+from alignsim.config.command_line import checked_command_line
+from alignsim.config.load import load
+from alignsim.config.problems import ConfigurationError
+from tests.commands import ROOT, TINY, folders, run
 
-pytestmark = pytest.mark.slow
-
-
-@cache
-def values(method, complexity_factor, n_pairs=4000, reads="content"):
-    """Normalized value of each of the 16 default seeds."""
-    env = SimplifiedEnvironment(complexity_factor=complexity_factor, n_pairs=n_pairs, seeds=range(16))
-    if n_pairs > 4000:  # enough steps for DPO to stop improving by itself
-        method = dataclasses.replace(method, supervised=Supervised(steps=6000))
-    model = ModelConfig(reward=RewardModelConfig(reads=reads))
-    return run_condition(Condition(method, env, model)).results.normalized_value
+CLAIM = {"says": "It is so.", "source": "a test", "predicts": "greater", "condition": {"method": "rlhf"}}
+PRESETS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 
 
-def advantage(complexity_factor, n_pairs=4000, reads="content"):
-    """Mean paired advantage of RLHF over DPO."""
-    rlhf = values(RLHF(), complexity_factor, n_pairs, reads)
-    return float((rlhf - values(DPO(), complexity_factor, n_pairs)).mean())
+def claim(**more):
+    return Claim(**{**CLAIM, "baseline": {"method": "dpo"}, **more})
 
 
-def test_without_a_gap_the_methods_tie_and_with_it_rlhf_leads():
-    advantages = [advantage(factor) for factor in (1.0, 1.25, 1.5, 2.0)]
-    assert abs(advantages[0]) <= 0.05
-    assert advantages[-1] >= 0.3
-    assert advantages == sorted(advantages)
+def condition(method="rlhf", env="gap", factor=2.0, **more):
+    return {"method": method, "env": env, "env.complexity_factor": factor, "model.network.prefix": True, **more}
 
 
-def test_with_four_times_the_pairs_the_advantage_at_least_halves():
-    assert advantage(2.0, n_pairs=16000) <= advantage(2.0) / 2
+def test_a_selection_means_conditions_by_their_values():
+    assert matches({"method": "rlhf", "env.complexity_factor": 2}, condition())
+    assert matches({"env.complexity_factor": [1.0, 2.0]}, condition())
+    assert matches({"model.network.prefix": True}, condition())
+    assert matches({"model.network.prefix": True}, condition(**{"model.network.prefix": "True"})), "as tables have it"
+    assert matches({"x": None}, condition(x=float("nan")))
+    assert matches({}, condition())
+    assert not matches({"method": "dpo"}, condition())
+    assert not matches({"method.rl.steps": 2000}, condition()), "a key that it has not"
+    assert not matches({"model.network.prefix": 1}, condition())
 
 
-def test_a_verifier_that_reads_tokens_loses_the_advantage():
-    assert advantage(2.0, reads="tokens") <= advantage(2.0) / 4
+def test_the_sides_of_a_claim():
+    made = claim(predicts="shrinks", where={"env": "gap"}, elsewhere={"env": "no_gap"})
+    assert sides(made) == {
+        "condition": {"env": "gap", "method": "rlhf"},
+        "baseline": {"env": "gap", "method": "dpo"},
+        "condition elsewhere": {"env": "no_gap", "method": "rlhf"},
+        "baseline elsewhere": {"env": "no_gap", "method": "dpo"},
+    }
+    assert sides(claim(baseline=None)) == {"condition": {"method": "rlhf"}}
+
+
+def test_what_does_not_exist_is_named_with_what_does():
+    conditions = [condition(), condition("dpo"), condition("dpo", "no_gap", 1.0)]
+    problems = problems_of(
+        {
+            "a": claim(measure="valu"),
+            "b": claim(where={"env": "gapp"}),
+            "c": claim(where={"env.complexity_facto": 2}),
+            "d": claim(predicts="increases", along="env.nothing"),
+            "e": claim(where={"env": "no_gap"}),
+            "fine": claim(where={"env": "gap"}),
+        },
+        conditions,
+    )
+    told = "\n".join(map(str, problems))
+    assert "claims.a.measure=valu: must be one of normalized_value, value" in told
+    assert (
+        "claims.b=env=gapp method=rlhf: no condition of the study is its condition; there are env: gap, no_gap" in told
+    )
+    assert "claims.c.env.complexity_facto=2: unknown key; did you mean env.complexity_factor?" in told
+    assert "claims.d.along=env.nothing: unknown key" in told
+    assert "claims.e=env=no_gap method=rlhf: no condition" in told
+    assert "fine" not in told
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"predicts": "bigger"}, "claims.it.predicts=bigger: must be 'greater', 'less', 'equal'"),
+        ({"predicts": "equal"}, "needs a `margin` above 0"),
+        ({"predicts": "shrinks"}, "`elsewhere` and `predicts: shrinks` belong together"),
+        ({"predicts": "shrinks", "elsewhere": {"env": "gap"}}, "it needs a `baseline`"),
+        ({"predicts": "increases"}, "`along` belongs to"),
+        ({"predicts": "increases", "along": "beta", "margin": 0.1}, "a trend has no `margin`"),
+        ({"margin": -0.1}, "claims.it.margin=-0.1: must be greater than or equal to 0"),
+        ({"marign": 0.1}, "claims.it.marign=0.1: unknown key; did you mean margin?"),
+        ({"condition": "rlhf"}, "claims.it.condition=rlhf"),
+    ],
+)
+def test_a_claim_that_is_not_one_is_refused_in_one_line(wrong, told):
+    values = {"method": {"_target_": "alignsim.methods.dpo.DPO"}, "claims": {"it": CLAIM | wrong}}
+    with pytest.raises(ConfigurationError) as refusal:
+        load(values)
+    assert told in str(refusal.value)
+
+
+def test_claims_are_no_part_of_what_a_condition_is():
+    values = {"method": {"_target_": "alignsim.methods.dpo.DPO"}}
+    with_claims = load({**values, "question": "Is it so?", "claims": {"it": CLAIM}})
+    assert with_claims.hash == load(values).hash
+    assert load(with_claims.to_plain()) == with_claims
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_composes_and_its_claims_are_about_what_it_trains(preset):
+    line = checked_command_line(["-m", f"+experiment={preset}"], "train", load)
+    assert {job.config.run.study for job in line.jobs} == {preset}
+    claims = line.jobs[0].config.run.claims
+    assert claims
+    assert line.jobs[0].config.run.question.endswith("?")
+    text = (ROOT / "conf" / "experiment" / f"{preset}.yaml").read_text()
+    assert f"python scripts/train.py -m +experiment={preset}" in text
+    assert "on two cores" in text, "how long it takes"
+
+
+def test_a_claim_keeps_the_date_when_it_was_made_and_one_made_later_says_so(tmp_path):
+    register(tmp_path, "Is it so?", {"a": claim(), "typo": claim(margin=0.2)}, "first")
+    register(tmp_path, "", {"a": claim(), "b": claim(margin=0.2)}, "second")
+    early = registry_of(tmp_path)
+    assert early.question == "Is it so?"
+    assert list(early.claims) == ["a", "b"], "before there are results claims come and go"
+    assert all(made.before_data for made in early.claims.values())
+    (tmp_path / "dpo-gap-12345678").mkdir()
+    (tmp_path / "dpo-gap-12345678" / "results.csv").touch()
+    register(tmp_path, "", {"a": claim(margin=0.1), "c": claim()}, "third")
+    late = registry_of(tmp_path).claims
+    assert {name: made.before_data for name, made in late.items()} == {"a": False, "b": True, "c": False}
+    assert late["b"] == early.claims["b"], "none is dropped"
+
+
+@pytest.mark.parametrize("content", ["claims: [", "claims: {it: {}}", "- 1", "claims: {it: 3}", "\x00"])
+def test_a_damaged_record_is_told_by_name(content, tmp_path):
+    (tmp_path / CLAIMS).write_text(content)
+    with pytest.raises(ConfigurationError, match="is damaged"):
+        registry_of(tmp_path)
+
+
+def test_a_preset_from_the_command_line_to_verdicts(tmp_path):
+    refused = run("train", "+experiment=gap_vs_no_gap", cwd=tmp_path, code=2)
+    assert "+experiment=gap_vs_no_gap: sweeps method, env: it needs -m" in refused
+    refused = run(
+        "train", "-m", "+experiment=gap_vs_no_gap", "claims.they_tie_without_it.where.env=x", cwd=tmp_path, code=2
+    )
+    assert "there are env: gap, no_gap" in refused
+    assert not list(tmp_path.iterdir()), "nothing was run"
+
+    tiny = [*TINY, "method.supervised.steps=5", "evaluation.prompts=5"]
+    part = run("train", "-m", "experiment=gap_vs_no_gap", "method=dpo", *tiny, cwd=tmp_path)  # a part of it, here
+    assert "2 conditions: 2 finished" in part
+    study = tmp_path / "outputs" / "gap_vs_no_gap"
+    assert all(made.before_data for made in registry_of(study).claims.values())
+    assert "claims" not in yaml.safe_load((folders(study)["dpo-gap"] / "config.yaml").read_text())
+
+    shown = run("plot", "study=gap_vs_no_gap", cwd=tmp_path)
+    assert "no condition of the study is its condition; there are" in shown
+    verdicts = json.loads((study / "verdicts.json").read_text())
+    assert [claim["verdict"] for claim in verdicts["claims"]] == ["inconclusive"] * 3
+    assert verdicts["question"].startswith("Does two-stage RLHF beat DPO")
+
+
+def test_a_user_adds_a_claim_by_writing_yaml(tmp_path):
+    own = tmp_path / "mine" / "experiment"
+    own.mkdir(parents=True)
+    (own / "my_question.yaml").write_text(
+        """# @package _global_
+study: my_question
+hydra: {sweeper: {params: {method: dpo, env.n_pairs: "60,120"}}}
+claims:
+  more_is_better:
+    says: More pairs help DPO.
+    source: me
+    predicts: greater
+    condition: {env.n_pairs: 120}
+    baseline: {env.n_pairs: 60}
+"""
+    )
+    tiny = [value for value in TINY if not value.startswith("env.n_pairs")]
+    many = ["seeds.count=8", "method.supervised.steps=2"]
+    run("train", "--config-dir", "mine", "-m", "+experiment=my_question", *tiny, *many, cwd=tmp_path)
+    shown = run("plot", "study=my_question", cwd=tmp_path)
+    assert "more_is_better" in shown
+    (verdict,) = json.loads((Path(tmp_path) / "outputs" / "my_question" / "verdicts.json").read_text())["claims"]
+    assert verdict["seeds"] == 8
+    assert verdict["verdict"] in ("supported", "refuted", "inconclusive")

@@ -8,7 +8,7 @@ import json
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache
-from typing import Any, TypeVar, cast, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -121,8 +121,9 @@ def _problem(schema: type, details: ErrorDetails, prefix: str) -> Problem:
     return Problem(key, details["input"], message)
 
 
-def _nested(schema: type, path: list[str]) -> type:
-    """The dataclass that is found by following the names of fields from `schema`."""
+def _nested(schema: Any, path: list[str]) -> type:
+    """The dataclass that is found by following the names of fields, and the keys of mappings, from `schema`."""
     for name in path:
-        schema = get_type_hints(schema)[name]
-    return schema
+        mapping = get_origin(schema) is dict
+        schema = get_args(schema)[1] if mapping else get_type_hints(schema)[name]
+    return cast(type, schema)

@@ -1,0 +1,49 @@
+"""What the default experiment shows, at its full size: slow, and the reason why alignsim exists.
+
+The margins are those of the project's first issue; the measured values stand in the README.
+"""
+
+import dataclasses
+from functools import cache
+
+import pytest
+
+from alignsim import SimplifiedEnvironment
+from alignsim.experiment import Condition, run_condition
+from alignsim.methods.dpo import DPO
+from alignsim.methods.rlhf import RLHF
+from alignsim.methods.supervised import Supervised
+from alignsim.models.config import ModelConfig, RewardModelConfig
+
+pytestmark = pytest.mark.slow
+
+
+@cache
+def values(method, complexity_factor, n_pairs=4000, reads="content"):
+    """Normalized value of each of the 16 default seeds."""
+    env = SimplifiedEnvironment(complexity_factor=complexity_factor, n_pairs=n_pairs, seeds=range(16))
+    if n_pairs > 4000:  # enough steps for DPO to stop improving by itself
+        method = dataclasses.replace(method, supervised=Supervised(steps=6000))
+    model = ModelConfig(reward=RewardModelConfig(reads=reads))
+    return run_condition(Condition(method, env, model)).results.normalized_value
+
+
+def advantage(complexity_factor, n_pairs=4000, reads="content"):
+    """Mean paired advantage of RLHF over DPO."""
+    rlhf = values(RLHF(), complexity_factor, n_pairs, reads)
+    return float((rlhf - values(DPO(), complexity_factor, n_pairs)).mean())
+
+
+def test_without_a_gap_the_methods_tie_and_with_it_rlhf_leads():
+    advantages = [advantage(factor) for factor in (1.0, 1.25, 1.5, 2.0)]
+    assert abs(advantages[0]) <= 0.05
+    assert advantages[-1] >= 0.3
+    assert advantages == sorted(advantages)
+
+
+def test_with_four_times_the_pairs_the_advantage_at_least_halves():
+    assert advantage(2.0, n_pairs=16000) <= advantage(2.0) / 2
+
+
+def test_a_verifier_that_reads_tokens_loses_the_advantage():
+    assert advantage(2.0, reads="tokens") <= advantage(2.0) / 4
