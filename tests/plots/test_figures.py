@@ -56,7 +56,7 @@ def with_split(made):
 
 def betas(fall=0.5):
     """Policies whose KL grows as beta falls, and whose reward turns at beta 0.2."""
-    return []
+    tables = []
     for beta, kl in ((1.0, 0.5), (0.5, 1.5), (0.2, 3.0), (0.1, 4.0)):
         for method in ("rlhf", "dpo"):
             table = rows(method, "gap", 0.6, env__complexity_factor=2.0, beta=beta)
