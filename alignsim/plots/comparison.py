@@ -64,7 +64,8 @@ def draw(study: Study) -> list[Drawing]:
     )
     if found:
         reading += "A method is ahead where the interval of the written difference does not hold 0."
-    handles = [look.handle(v) for v, look in looks(study.rows).items()]
+    by_method = study.rows.assign(variant=study.rows.method) if n_variants > _MOST_VARIANTS else study.rows
+    handles = [look.handle(v) for v, look in looks(by_method).items()]
     notes, room = _notes(study, found, in_columns), None if in_columns else LEGEND_ROOM
     return [
         finish("rlhf_vs_dpo_comparison", "Value by condition", titles, reading.strip(), figure, handles, notes, room)
@@ -127,7 +128,7 @@ def _columns(study: Study, settings: list[str], found: _Found) -> Figure:
             axes.text(position, high, written[setting], ha="center", va="bottom", fontsize=8)
         axes.set_ylim(low, high + 0.16 * inch * lines)
         mark_reference_and_optimum(axes)
-        axes.set_xticks(range(len(shown)), [names[setting] for setting in shown])
+        axes.set_xticks(range(len(shown)), [names[setting] for setting in shown], fontsize=9)
         axes.set_xlim(-0.55, columns - 0.45)
         axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick <= high])
         axes.set_ylabel(VALUE_LABEL)
@@ -168,6 +169,9 @@ def _rows(study: Study, settings: list[str], found: _Found) -> Figure:
     }
     ends = {(row.setting, row.variant): i for row, i in zip(table.itertuples(), intervals(table), strict=True)}
     apart = len(styles) > _MOST_VARIANTS
+    if apart:  # they are told apart by their names
+        of_method = looks(study.rows.assign(variant=study.rows.method))
+        styles = {variant: of_method[variant.partition("\n")[0]] for variant in styles}
     names, lanes, written = [], [], []
     for setting in settings:
         present = [variant for variant in styles if (setting, variant) in ends]

@@ -18,6 +18,7 @@ from alignsim.plots.style import (
     finish,
     interval_notes,
     looks,
+    measured,
     more_of,
     name_of,
     new_figure,
@@ -26,7 +27,6 @@ from alignsim.plots.style import (
     signed,
     spread,
 )
-from alignsim.statistics import Interval
 from alignsim.study import Study, load_histories
 
 #: More settings, variants or points of a curve than these are thinned out.
@@ -158,11 +158,7 @@ def _titles(curves: pd.DataFrame, variants: list[str], n_settings: int) -> list[
         by_seed = ends.groupby(["variant", "seed"])[measure].mean().reset_index()
         table = means(by_seed, ["variant"], measure)
         found = dict(zip(table.variant, intervals(table), strict=True))
-        form = signed if measure == "exploited" else _plain
+        form = signed if measure == "exploited" else measured
         parts = [f"{form(found[v])} with {name_of(v)}" for v in variants if v in found]
         titles += [told.strip().rstrip(",") + ": " + ", ".join(parts)] if parts else []
     return titles or ["Losses along training"]
-
-
-def _plain(interval: Interval) -> str:
-    return f"{interval.mean:.3f}"

@@ -54,7 +54,7 @@ def draw(study: Study) -> list[Drawing]:
     if not places:
         return []
     shown = spread(places, _MOST_PLACES)
-    width = 7.2 if len(shown) == 1 else 2.0 + 2.1 * len(shown)
+    width = max(7.2, 2.0 + 2.1 * len(shown))
     names = [broken(place, int(10.5 * (width - 1.0) / len(shown)) - 1) for place in shown]
     lines = max(name.count("\n") + 1 for name in names) if len(shown) > 1 else 0
     figure = new_figure(width, 4.4 + 0.15 * lines)

@@ -68,7 +68,11 @@ def _draw_map(study: Study, pair: tuple[str, str], x: str, y: str) -> list[Drawi
         axes.pcolormesh(np.arange(len(columns) + 1), np.arange(len(rows) + 1), means, cmap=colours, norm=norm)
         _write(axes, table, (x, y), columns, rows, most, cell)
         _draw_tie_line(axes, means)
-        axes.set_xticks(np.arange(len(columns)) + 0.5, [f"{v:g}" for v in columns], rotation=0 if cell > 0.5 else 90)
+        axes.set_xticks(
+            np.arange(len(columns)) + 0.5,
+            [f"{v:g}" for v in columns],
+            rotation=0 if cell > 0.1 + 0.09 * max(len(f"{v:g}") for v in columns) else 90,
+        )
         axes.set_yticks(np.arange(len(rows)) + 0.5, [f"{v:g}" for v in rows])
         axes.tick_params(length=0)
         axes.set_ylabel(name_of_key(y))
@@ -103,7 +107,7 @@ def _write(
         missing[row, column] = False
         colour = "white" if abs(interval.mean) > 0.7 * most else "black"
         roomy = cell > 0.95 and interval.n > 1
-        size = 10 if cell > 0.6 else 7
+        size = 10 if cell > 0.6 else 8
         text = f"{interval.mean:+.2f}" if cell > 0.5 else f"{interval.mean:+.2f}".replace("0.", ".")
         axes.text(
             column + 0.5, row + (0.58 if roomy else 0.5), text, ha="center", va="center", fontsize=size, color=colour

@@ -19,6 +19,7 @@ from alignsim.plots.style import (
     finish,
     interval_notes,
     looks,
+    measured,
     more_of,
     name_of,
     new_figure,
@@ -59,7 +60,7 @@ def draw(study: Study) -> list[Drawing]:
     kept |= dict([(v, styles[v]) for v in styles if v not in split][: _MOST_VARIANTS - len(kept) + 1])
     shares = rows[rows.variant.isin(kept)].assign(**{part: rows[part] / rows.optimal_value for part in _PARTS})
     swept = swept_numbers(rows, study.shared)
-    if swept and swept == study.shared:
+    if len(study.shared) == 1 and swept:
         return [_along(study, shares, kept, swept[0], len(styles) - len(kept))]
     return [_by_setting(study, shares, kept, settings, len(styles) - len(kept))]
 
@@ -121,8 +122,7 @@ def _by_setting(
         name = name_of(str(variant))
         if len(members) == 1:
             interval = intervals(members)[0]
-            told = f": {interval.mean:.3f}" + (f" [{interval.low:.3f}, {interval.high:.3f}]" if interval.n > 1 else "")
-            titles.append(f"Computational part of the regret of {name}{told} of the optimum's value")
+            titles.append(f"Computational part of the regret of {name}: {measured(interval)} of the optimum's value")
         else:
             titles.append(
                 f"The computational part of the regret of {name} is above 0 in {above} of {len(members)} settings,"

@@ -202,7 +202,7 @@ def shortened(text: str, characters: int) -> str:
 
 def broken(text: str, characters: int) -> str:
     """A name whose lines are broken after so many characters."""
-    return "\n".join(part for line in text.splitlines() for part in textwrap.wrap(line, max(characters, 8)))
+    return "\n".join(part for line in text.splitlines() for part in textwrap.wrap(line, max(characters, 8)) or [""])
 
 
 def place_labels(figure: Figure, labels: Iterable[Annotation]) -> None:
@@ -272,6 +272,11 @@ def signed(interval: Interval) -> str:
     if interval.n < 2:
         return f"{interval.mean:+.3f} (one seed)"
     return f"{interval.mean:+.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def measured(interval: Interval) -> str:
+    """A mean and its interval, such as `0.33 [0.29, 0.38]`."""
+    return f"{interval.mean:.3f}" + (f" [{interval.low:.3f}, {interval.high:.3f}]" if interval.n > 1 else "")
 
 
 def headline(variant: str, baseline: str, advantages: Mapping[str, Interval]) -> str:

@@ -22,6 +22,7 @@ from alignsim.plots.style import (
     finish,
     interval_notes,
     looks,
+    measured,
     name_of,
     new_figure,
     seed_counts,
@@ -197,9 +198,10 @@ def _highest(sweep: _Sweep) -> list[str]:
         table = means(rows, ["line", sweep.key, *sweep.others])
         best = table.iloc[[int(table["mean"].argmax())]]
         interval = intervals(best)[0]
-        told = f"{interval.mean:.3f}" + (f" [{interval.low:.3f}, {interval.high:.3f}]" if interval.n > 1 else "")
         place = _place(sweep, _records(best)[0])
-        titles.append(f"Highest mean value of {name_of(str(method))}: {told}" + (f" at {place}" if place else ""))
+        titles.append(
+            f"Highest mean value of {name_of(str(method))}: {measured(interval)}" + (f" at {place}" if place else "")
+        )
     return titles if len(titles) <= 4 else [f"Value by {name_of_key(sweep.key)}"]
 
 
