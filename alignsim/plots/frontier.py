@@ -37,7 +37,8 @@ _MOST_PLACES, _MOST_VARIANTS, _MOST_PATHS = 4, 4, 8
 _READING = (
     "A policy that leaves the reference more (to the right, larger KL) can earn more true reward (upwards), up to the "
     "grey line at most; beta decides how far it goes. "
-    "Where true reward falls while KL still grows, the policy is over-optimised: it follows errors of what was learned."
+    "Where true reward falls while KL still grows, the policy is over-optimised, "
+    "as when it follows errors of what was learned."
 )
 
 

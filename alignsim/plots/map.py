@@ -137,7 +137,8 @@ def _titles(tables: dict[tuple[str, str], pd.DataFrame], x: str, y: str) -> list
         names = (f"{name_of_key(x)} {a:g}, {name_of_key(y)} {b:g}" for a, b in zip(table[x], table[y], strict=True))
         by: dict[str, Interval] = dict(zip(names, intervals(table), strict=True))
         place, most = max(by.items(), key=lambda item: item[1].mean)
-        titles.append(f"{headline(*pair, by)}; the advantage is largest at {place}: {signed(most)}")
+        difference = " - ".join(map(name_of, pair))
+        titles.append(f"{headline(*pair, by)}; {difference} is highest at {place}: {signed(most)}")
     return titles
 
 

@@ -134,21 +134,33 @@ def _draw_lines(axes: Axes, sweep: _Sweep, rows: pd.DataFrame, look: Look) -> li
     Marks without lines where there are too many combinations; a level line where the number is none of the method's.
     """
     if sweep.scattered:
-        _draw_marks(axes, means(rows, [sweep.key, "line", *sweep.others]).dropna(subset=sweep.key), sweep.key, look)
+        table = means(rows, [sweep.key, "line", *sweep.others])
+        _draw_marks(axes, table.dropna(subset=sweep.key), sweep.key, look)
+        level = table[table[sweep.key].isna()]
+        for _, points in level.groupby(level.index) if len(level) <= _MOST_LINES else []:
+            _draw_level(axes, points, look, "-")
         return []
-    handles = []
-    for place, points in means(rows, ["place", sweep.key]).groupby("place"):
-        dash, known = sweep.dashes[str(place)], points.dropna(subset=sweep.key)
+    table, handles = means(rows, ["place", sweep.key]), []
+    for place, dash in sweep.dashes.items():
+        points = table[table.place == place]
+        if points.empty:
+            continue
+        known = points.dropna(subset=sweep.key)
         if known.empty:
-            axes.axhline(points["mean"].iloc[0], color=look.colour, linestyle=dash)
-            axes.axhspan(points.low.iloc[0], points.high.iloc[0], color=look.colour, alpha=0.15, linewidth=0)
+            _draw_level(axes, points, look, dash)
         else:
             x = known[sweep.key]
             axes.plot(x, known["mean"], color=look.colour, marker=look.marker, linestyle=dash, ms=5)
             axes.fill_between(x, known.low, known.high, color=look.colour, alpha=0.2, linewidth=0)
         if place:
-            handles.append(Line2D([], [], color="0.3", linestyle=dash, label=str(place)))
+            handles.append(Line2D([], [], color="0.3", linestyle=dash, label=place))
     return handles
+
+
+def _draw_level(axes: Axes, points: pd.DataFrame, look: Look, dash: Dash) -> None:
+    """A method that has no such number is the same along the whole axis."""
+    axes.axhline(points["mean"].iloc[0], color=look.colour, linestyle=dash)
+    axes.axhspan(points.low.iloc[0], points.high.iloc[0], color=look.colour, alpha=0.15, linewidth=0)
 
 
 def _draw_marks(axes: Axes, table: pd.DataFrame, key: str, look: Look) -> None:
@@ -194,13 +206,14 @@ def _titles(sweep: _Sweep) -> list[str]:
 def _highest(sweep: _Sweep) -> list[str]:
     """Where each method's mean value is highest."""
     titles = []
-    for method, rows in sweep.rows.groupby("method"):
+    for method in looks(sweep.rows.assign(variant=sweep.rows.method)):
+        rows = sweep.rows[sweep.rows.method == method]
         table = means(rows, ["line", sweep.key, *sweep.others])
         best = table.iloc[[int(table["mean"].argmax())]]
         interval = intervals(best)[0]
         place = _place(sweep, _records(best)[0])
         titles.append(
-            f"Highest mean value of {name_of(str(method))}: {measured(interval)}" + (f" at {place}" if place else "")
+            f"Highest mean value of {name_of(method)}: {measured(interval)}" + (f" at {place}" if place else "")
         )
     return titles if len(titles) <= 4 else [f"Value by {name_of_key(sweep.key)}"]
 
