@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from alignsim.plots.layout import finish, new_figure
 from alignsim.plots.long import LEGEND_ROOM, Lane, draw_long
 from alignsim.plots.means import ENDS, MOST_COMPARISONS, advantages, intervals, means
 from alignsim.plots.scales import mark_reference_and_optimum, value_limits
@@ -17,12 +18,10 @@ from alignsim.plots.style import (
     Drawing,
     Look,
     broken,
-    finish,
     headline,
     interval_notes,
     looks,
     name_of,
-    new_figure,
     seed_counts,
     settings_of,
     signed,

@@ -11,19 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 
+from alignsim.plots.layout import columns_of, finish, new_figure, place_labels
 from alignsim.plots.means import error_bars, means
 from alignsim.plots.style import (
     Drawing,
     Look,
     broken,
-    columns_of,
-    finish,
     interval_notes,
     looks,
     more_of,
     name_of,
-    new_figure,
-    place_labels,
     seed_counts,
     signed,
     spread,

@@ -11,8 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from alignsim.plots.layout import WIDTH, new_figure
 from alignsim.plots.scales import mark_reference_and_optimum, value_limits
-from alignsim.plots.style import WIDTH, Dash, Look, broken, new_figure, shortened
+from alignsim.plots.style import (
+    Dash,
+    Look,
+    broken,
+    shortened,
+)
 from alignsim.statistics import Interval
 
 _NAME_CHARACTERS, _NAME_LINES = 44, 2

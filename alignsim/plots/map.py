@@ -11,18 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 
+from alignsim.plots.layout import WIDTH, finish, new_figure
 from alignsim.plots.means import advantages, intervals
 from alignsim.plots.scales import axis_name, swept_numbers
 from alignsim.plots.style import (
-    WIDTH,
     Drawing,
     file_names,
-    finish,
     headline,
     interval_notes,
     looks,
     name_of,
-    new_figure,
     seed_counts,
     signed,
     with_value,

@@ -5,16 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from alignsim.plots.layout import WIDTH, finish, new_figure
 from alignsim.plots.scales import value_limits
 from alignsim.plots.style import (
-    WIDTH,
     Dash,
     Drawing,
-    finish,
     interval_notes,
     looks,
     name_of,
-    new_figure,
     with_value,
 )
 from alignsim.statistics import performance_profile

@@ -8,21 +8,19 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from alignsim.plots.layout import WIDTH, finish, new_figure
 from alignsim.plots.long import LEGEND_ROOM, Lane, draw_long
 from alignsim.plots.means import intervals, means
 from alignsim.plots.scales import axis_name, number_axis, swept_numbers
 from alignsim.plots.style import (
-    WIDTH,
     Dash,
     Drawing,
     Look,
-    finish,
     interval_notes,
     looks,
     measured,
     more_of,
     name_of,
-    new_figure,
     seed_counts,
     settings_of,
     with_value,

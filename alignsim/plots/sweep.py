@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import cycle
 
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from alignsim.plots.layout import WIDTH, finish, new_figure
 from alignsim.plots.means import MOST_COMPARISONS, error_bars, intervals, means
 from alignsim.plots.scales import axis_name, mark_reference_and_optimum, number_axis, swept_numbers, value_limits
 from alignsim.plots.style import (
     VALUE_LABEL,
-    WIDTH,
     Dash,
     Drawing,
     Look,
     file_names,
-    finish,
     interval_notes,
     looks,
     measured,
     name_of,
-    new_figure,
     seed_counts,
     signed,
     with_value,
@@ -33,7 +30,7 @@ from alignsim.study import Study, name_of_key, name_settings_and_variants, paire
 
 _DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))
 
-#: More lines of one method than these are marks without lines: then everything varies at once.
+#: More lines of one method in one place than these, or more places, are marks without lines: everything varies at once.
 _MOST_LINES = len(_DASHES)
 
 #: What else tells settings apart where their keys are alike.
@@ -79,14 +76,15 @@ def _along(study: Study, key: str) -> _Sweep:
     reduced = study.rows if key in study.shared else name_settings_and_variants(study.rows.drop(columns=key))
     rows = study.rows.assign(line=reduced.variant)
     line = dict(zip(rows.variant, rows.line, strict=True))
-    lines = rows[["method", "line", *others]].drop_duplicates().groupby("method").size()
+    lines = rows[["method", "line"]].drop_duplicates().groupby("method").size().max()
     compared = study.comparisons if len(study.comparisons) <= MOST_COMPARISONS else []
     if key not in study.shared:  # against a baseline that has no such number
         swept = set(rows.variant[rows[key].notna()])
         compared = [(v, b) for v, b in compared if v in swept and b not in swept]
     tables = [paired(study, v, b).assign(line=line[v], baseline=b) for v, b in compared]
     places = list(dict.fromkeys(_places(rows.sort_values(others), others))) if others else [""]
-    dashes = {} if lines.max() > _MOST_LINES else dict(zip(places, cycle(_DASHES), strict=False))
+    readable = max(lines, len(places)) <= _MOST_LINES and lines * len(places) <= 2 * _MOST_LINES
+    dashes = dict(zip(places, _DASHES, strict=False)) if readable else {}
     pairs = pd.concat([table for table in tables if len(table)] or [rows[:0].assign(baseline="")])
     rows, pairs = (table.assign(place=_places(table, others)) for table in (rows, pairs))
     return _Sweep(study, key, others, rows, pairs, dashes)
