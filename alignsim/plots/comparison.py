@@ -111,7 +111,7 @@ def _columns(study: Study, settings: list[str], found: _Found) -> Figure:
     width = max(7.2, 1.2 + 0.9 * columns * lanes)
     characters = int(11 * (width - 1.6) / columns)
     written = {setting: _differences(setting, found, characters) for setting in settings}
-    names = {setting: broken(setting, characters - 1) for setting in settings}
+    names = {setting: broken(setting, int(12.5 * (width - 1.6) / columns)) for setting in settings}
     lines, name_lines = (max(text.count("\n") + 1 for text in texts.values()) for texts in (written, names))
     figure = new_figure(width, 0.3 + (3.1 + 0.16 * (lines + name_lines)) * n_rows)
     grid = figure.subplots(n_rows, 1, sharey=True, squeeze=False)

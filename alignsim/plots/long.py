@@ -55,8 +55,9 @@ def draw_long(names: Sequence[str], rows: Sequence[Sequence[Lane]], written: Seq
     """
     names = [broken(shortened(name, _NAME_LINES * _NAME_CHARACTERS - 8), _NAME_CHARACTERS) for name in names]
     names = ["\n".join(name.splitlines()[:_NAME_LINES]) for name in names]
-    deepest = max([len(lanes) for lanes in rows] + [1.25 * (text.count("\n") + 1) for text in (*written, *names)])
-    inches = max(0.13 * deepest + 0.07, 0.2)
+    deepest = max(len(lanes) for lanes in rows)
+    text_lines = max(text.count("\n") + 1 for text in (*written, *names))
+    inches = max(0.11 * deepest + 0.08, 0.15 * text_lines + 0.06)
     figure = new_figure(WIDTH, 0.9 + inches * len(names))
     axes = figure.subplots()
     numbers = [v for lanes in rows for lane in lanes for v in (*lane.interval[:3], *lane.seeds)]

@@ -114,10 +114,13 @@ def _by_setting(
     ]
     figure = draw_long([", ".join(setting.splitlines()) for setting in settings], rows, [], LABEL)
     titles = []
-    for variant, members in found["computational_regret"].groupby("variant"):
+    parts = found["computational_regret"]
+    for variant, members in ((variant, parts[parts.variant == variant]) for variant in styles):
+        if members.empty:
+            continue
         leads = [interval.lead for interval in intervals(members)]
         above, below = leads.count(1), leads.count(-1)
-        name = name_of(str(variant))
+        name = name_of(variant)
         if len(members) == 1:
             interval = intervals(members)[0]
             titles.append(f"Computational part of the regret of {name}: {measured(interval)} of the optimum's value")

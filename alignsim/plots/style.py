@@ -158,10 +158,14 @@ def file_names(stem: str, keys: Iterable[str]) -> dict[str, str]:
 
 def interval_notes(study: Study, rows: pd.DataFrame) -> list[str]:
     """What the intervals are, whether they can be relied on, and what was left out."""
-    least = rows.groupby(["variant", "setting"]).seed.nunique().min() if len(rows) else 0
-    kind = "Intervals: 95 % BCa bootstrap over seeds."
-    if 1 < least < _FEW_SEEDS:
-        kind += f" With as few as {least} seeds they are too narrow."
+    counts = rows.groupby(["variant", "setting"]).seed.nunique()
+    if len(counts) and counts.max() < 2:
+        kind = "One seed of each, so no intervals."
+    else:
+        kind = "Intervals: 95 % BCa bootstrap over seeds."
+        several = counts[counts > 1]
+        if len(several) and several.min() < _FEW_SEEDS:
+            kind += f" With as few as {several.min()} seeds they are too narrow."
     return [kind] + ([study.left_out] if study.left_out else [])
 
 
