@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from alignsim.plots.layout import finish, new_figure
 from alignsim.plots.long import LEGEND_ROOM, Lane, draw_long
 from alignsim.plots.means import ENDS, MOST_COMPARISONS, advantages, intervals, means
 from alignsim.plots.scales import mark_reference_and_optimum, value_limits
@@ -17,12 +18,10 @@ from alignsim.plots.style import (
     Drawing,
     Look,
     broken,
-    finish,
     headline,
     interval_notes,
     looks,
     name_of,
-    new_figure,
     seed_counts,
     settings_of,
     signed,
@@ -64,7 +63,8 @@ def draw(study: Study) -> list[Drawing]:
     )
     if found:
         reading += "A method is ahead where the interval of the written difference does not hold 0."
-    handles = [look.handle(v) for v, look in looks(study.rows).items()]
+    by_method = study.rows.assign(variant=study.rows.method) if n_variants > _MOST_VARIANTS else study.rows
+    handles = [look.handle(v) for v, look in looks(by_method).items()]
     notes, room = _notes(study, found, in_columns), None if in_columns else LEGEND_ROOM
     return [
         finish("rlhf_vs_dpo_comparison", "Value by condition", titles, reading.strip(), figure, handles, notes, room)
@@ -98,7 +98,7 @@ def _notes(study: Study, found: _Found, in_columns: bool) -> list[str]:
         notes.append(f"{len(study.comparisons)} pairs of variants are too many to write their differences.")
     error = study.rows.value_standard_error.div(study.rows.optimal_value.abs()).max()
     if error > 0:
-        notes.append(f"Values are sampled, not enumerated: standard error of each dot at most {error:.2g}.")
+        notes.append(f"Values are sampled, not enumerated: standard error of each at most {error:.2g}.")
     return [*notes, *interval_notes(study, study.rows)]
 
 
@@ -111,7 +111,7 @@ def _columns(study: Study, settings: list[str], found: _Found) -> Figure:
     width = max(7.2, 1.2 + 0.9 * columns * lanes)
     characters = int(11 * (width - 1.6) / columns)
     written = {setting: _differences(setting, found, characters) for setting in settings}
-    names = {setting: broken(setting, characters - 1) for setting in settings}
+    names = {setting: broken(setting, int(12.5 * (width - 1.6) / columns)) for setting in settings}
     lines, name_lines = (max(text.count("\n") + 1 for text in texts.values()) for texts in (written, names))
     figure = new_figure(width, 0.3 + (3.1 + 0.16 * (lines + name_lines)) * n_rows)
     grid = figure.subplots(n_rows, 1, sharey=True, squeeze=False)
@@ -127,7 +127,7 @@ def _columns(study: Study, settings: list[str], found: _Found) -> Figure:
             axes.text(position, high, written[setting], ha="center", va="bottom", fontsize=8)
         axes.set_ylim(low, high + 0.16 * inch * lines)
         mark_reference_and_optimum(axes)
-        axes.set_xticks(range(len(shown)), [names[setting] for setting in shown])
+        axes.set_xticks(range(len(shown)), [names[setting] for setting in shown], fontsize=9)
         axes.set_xlim(-0.55, columns - 0.45)
         axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick <= high])
         axes.set_ylabel(VALUE_LABEL)
@@ -168,6 +168,9 @@ def _rows(study: Study, settings: list[str], found: _Found) -> Figure:
     }
     ends = {(row.setting, row.variant): i for row, i in zip(table.itertuples(), intervals(table), strict=True)}
     apart = len(styles) > _MOST_VARIANTS
+    if apart:  # they are told apart by their names
+        of_method = looks(study.rows.assign(variant=study.rows.method))
+        styles = {variant: of_method[variant.partition("\n")[0]] for variant in styles}
     names, lanes, written = [], [], []
     for setting in settings:
         present = [variant for variant in styles if (setting, variant) in ends]

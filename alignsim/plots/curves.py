@@ -8,29 +8,30 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from alignsim.plots.layout import columns_of, finish, new_figure
 from alignsim.plots.means import intervals, means
 from alignsim.plots.style import (
     Dash,
     Drawing,
     Look,
     broken,
-    columns_of,
-    finish,
     interval_notes,
     looks,
+    measured,
     more_of,
     name_of,
-    new_figure,
     seed_counts,
     settings_of,
     signed,
     spread,
 )
-from alignsim.statistics import Interval
 from alignsim.study import Study, load_histories
 
 #: More settings, variants or points of a curve than these are thinned out.
-_MOST_SETTINGS, _MOST_VARIANTS, _MOST_POINTS = 6, 4, 31
+_MOST_SETTINGS, _MOST_VARIANTS, _MOST_POINTS = 6, 4, 41
+
+#: Points times seeds of a curve; many seeds need fewer points, for time.
+_IN_A_CURVE = 2000
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ def _thinned(known: pd.DataFrame) -> pd.DataFrame:
     by = ["variant", "setting", "phase"]
     counts = known.groupby([*by, "step"]).size().rename("n").reset_index()
     counts = counts[counts.n == counts.groupby(by).n.transform("max")]
-    kept = [group.iloc[spread(range(len(group)), _MOST_POINTS)] for _, group in counts.groupby(by)]
+    most = int(np.clip(_IN_A_CURVE / max(known.seed.nunique(), 1), 11, _MOST_POINTS))
+    kept = [group.iloc[spread(range(len(group)), most)] for _, group in counts.groupby(by)]
     return known.merge(pd.concat(kept)[[*by, "step"]]) if kept else known
 
 
@@ -158,11 +160,7 @@ def _titles(curves: pd.DataFrame, variants: list[str], n_settings: int) -> list[
         by_seed = ends.groupby(["variant", "seed"])[measure].mean().reset_index()
         table = means(by_seed, ["variant"], measure)
         found = dict(zip(table.variant, intervals(table), strict=True))
-        form = signed if measure == "exploited" else _plain
+        form = signed if measure == "exploited" else measured
         parts = [f"{form(found[v])} with {name_of(v)}" for v in variants if v in found]
         titles += [told.strip().rstrip(",") + ": " + ", ".join(parts)] if parts else []
     return titles or ["Losses along training"]
-
-
-def _plain(interval: Interval) -> str:
-    return f"{interval.mean:.3f}"

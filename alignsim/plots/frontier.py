@@ -11,19 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 
+from alignsim.plots.layout import columns_of, finish, new_figure, place_labels
 from alignsim.plots.means import error_bars, means
 from alignsim.plots.style import (
     Drawing,
     Look,
     broken,
-    columns_of,
-    finish,
     interval_notes,
     looks,
     more_of,
     name_of,
-    new_figure,
-    place_labels,
     seed_counts,
     signed,
     spread,
@@ -37,7 +34,8 @@ _MOST_PLACES, _MOST_VARIANTS, _MOST_PATHS = 4, 4, 8
 _READING = (
     "A policy that leaves the reference more (to the right, larger KL) can earn more true reward (upwards), up to the "
     "grey line at most; beta decides how far it goes. "
-    "Where true reward falls while KL still grows, the policy is over-optimised: it follows errors of what was learned."
+    "Where true reward falls while KL still grows, the policy is over-optimised, "
+    "as when it follows errors of what was learned."
 )
 
 
@@ -54,7 +52,7 @@ def draw(study: Study) -> list[Drawing]:
     if not places:
         return []
     shown = spread(places, _MOST_PLACES)
-    width = 7.2 if len(shown) == 1 else 2.0 + 2.1 * len(shown)
+    width = max(7.2, 2.0 + 2.1 * len(shown))
     names = [broken(place, int(10.5 * (width - 1.0) / len(shown)) - 1) for place in shown]
     lines = max(name.count("\n") + 1 for name in names) if len(shown) > 1 else 0
     figure = new_figure(width, 4.4 + 0.15 * lines)

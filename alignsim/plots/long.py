@@ -11,11 +11,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from alignsim.plots.layout import WIDTH, new_figure
 from alignsim.plots.scales import mark_reference_and_optimum, value_limits
-from alignsim.plots.style import WIDTH, Dash, Look, new_figure, shortened
+from alignsim.plots.style import (
+    Dash,
+    Look,
+    broken,
+    shortened,
+)
 from alignsim.statistics import Interval
 
-_NAME_CHARACTERS = 44
+_NAME_CHARACTERS, _NAME_LINES = 44, 2
 
 #: How many inches wide a legend above may be.
 LEGEND_ROOM = 4.5
@@ -42,13 +48,16 @@ def draw_long(names: Sequence[str], rows: Sequence[Sequence[Lane]], written: Seq
     """Draw a row for each name, from the top down.
 
     Args:
-        names: what each row is called, cut off where it is too long.
+        names: what each row is called, on two lines at most and cut off where it is too long.
         rows: the lanes of each.
         written: what stands at the right of each.
         label: of the axis of the numbers.
     """
-    deepest = max([len(lanes) for lanes in rows] + [1.25 * (text.count("\n") + 1) for text in written])
-    inches = max(0.13 * deepest + 0.07, 0.2)
+    names = [broken(shortened(name, _NAME_LINES * _NAME_CHARACTERS - 8), _NAME_CHARACTERS) for name in names]
+    names = ["\n".join(name.splitlines()[:_NAME_LINES]) for name in names]
+    deepest = max(len(lanes) for lanes in rows)
+    text_lines = max(text.count("\n") + 1 for text in (*written, *names))
+    inches = max(0.11 * deepest + 0.08, 0.15 * text_lines + 0.06)
     figure = new_figure(WIDTH, 0.9 + inches * len(names))
     axes = figure.subplots()
     numbers = [v for lanes in rows for lane in lanes for v in (*lane.interval[:3], *lane.seeds)]
@@ -60,7 +69,7 @@ def draw_long(names: Sequence[str], rows: Sequence[Sequence[Lane]], written: Seq
     for y in range(0, len(names), 2):
         axes.axhspan(y - 0.5, y + 0.5, color="0.96", zorder=-2, linewidth=0)
     mark_reference_and_optimum(axes, along="x")
-    axes.set_yticks(range(len(names)), [shortened(name, _NAME_CHARACTERS) for name in names], fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set_xlabel(label)

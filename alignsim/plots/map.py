@@ -11,18 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 
+from alignsim.plots.layout import WIDTH, finish, new_figure
 from alignsim.plots.means import advantages, intervals
 from alignsim.plots.scales import axis_name, swept_numbers
 from alignsim.plots.style import (
-    WIDTH,
     Drawing,
     file_names,
-    finish,
     headline,
     interval_notes,
     looks,
     name_of,
-    new_figure,
     seed_counts,
     signed,
     with_value,
@@ -68,7 +66,11 @@ def _draw_map(study: Study, pair: tuple[str, str], x: str, y: str) -> list[Drawi
         axes.pcolormesh(np.arange(len(columns) + 1), np.arange(len(rows) + 1), means, cmap=colours, norm=norm)
         _write(axes, table, (x, y), columns, rows, most, cell)
         _draw_tie_line(axes, means)
-        axes.set_xticks(np.arange(len(columns)) + 0.5, [f"{v:g}" for v in columns], rotation=0 if cell > 0.5 else 90)
+        axes.set_xticks(
+            np.arange(len(columns)) + 0.5,
+            [f"{v:g}" for v in columns],
+            rotation=0 if cell > 0.1 + 0.09 * max(len(f"{v:g}") for v in columns) else 90,
+        )
         axes.set_yticks(np.arange(len(rows)) + 0.5, [f"{v:g}" for v in rows])
         axes.tick_params(length=0)
         axes.set_ylabel(name_of_key(y))
@@ -103,7 +105,7 @@ def _write(
         missing[row, column] = False
         colour = "white" if abs(interval.mean) > 0.7 * most else "black"
         roomy = cell > 0.95 and interval.n > 1
-        size = 10 if cell > 0.6 else 7
+        size = 10 if cell > 0.6 else 8
         text = f"{interval.mean:+.2f}" if cell > 0.5 else f"{interval.mean:+.2f}".replace("0.", ".")
         axes.text(
             column + 0.5, row + (0.58 if roomy else 0.5), text, ha="center", va="center", fontsize=size, color=colour
@@ -133,7 +135,8 @@ def _titles(tables: dict[tuple[str, str], pd.DataFrame], x: str, y: str) -> list
         names = (f"{name_of_key(x)} {a:g}, {name_of_key(y)} {b:g}" for a, b in zip(table[x], table[y], strict=True))
         by: dict[str, Interval] = dict(zip(names, intervals(table), strict=True))
         place, most = max(by.items(), key=lambda item: item[1].mean)
-        titles.append(f"{headline(*pair, by)}; the advantage is largest at {place}: {signed(most)}")
+        difference = " - ".join(map(name_of, pair))
+        titles.append(f"{headline(*pair, by)}; {difference} is highest at {place}: {signed(most)}")
     return titles
 
 

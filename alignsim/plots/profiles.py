@@ -5,17 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from alignsim.plots.layout import WIDTH, finish, new_figure
 from alignsim.plots.scales import value_limits
 from alignsim.plots.style import (
-    WIDTH,
     Dash,
     Drawing,
-    finish,
     interval_notes,
     looks,
-    more_of,
     name_of,
-    new_figure,
     with_value,
 )
 from alignsim.statistics import performance_profile
@@ -23,17 +20,17 @@ from alignsim.study import Study
 from alignsim.summary import PRIMARY
 
 #: Fewer seeds make no profile, more variants no readable figure.
-_LEAST_SEEDS, _MOST_VARIANTS = 4, 8
+_LEAST_SEEDS, _MOST_VARIANTS = 4, 6
 
-_DASHES: tuple[Dash, ...] = ("-", (0, (6, 2)), ":", "-.", (0, (1, 1)), (0, (8, 2, 2, 2)), (0, (3, 3)), (0, (10, 3)))
+_DASHES: tuple[Dash, ...] = ("-", (0, (6, 2)), ":", "-.", (0, (1, 1)), (0, (8, 2, 2, 2)))
 
 
 def draw(study: Study) -> list[Drawing]:
     """One curve for each variant, over the settings and seeds that all of them have."""
     study = with_value(study)
-    styles = dict(list(looks(study.rows).items())[:_MOST_VARIANTS])
-    table = _common(study.rows[study.rows.variant.isin(styles)])
-    if len(styles) < 2 or table.empty or table.shape[1] < _LEAST_SEEDS:
+    styles = looks(study.rows)
+    table = _common(study.rows)
+    if not 2 <= len(styles) <= _MOST_VARIANTS or table.empty or table.shape[1] < _LEAST_SEEDS:
         return []
     scores = {variant: table.loc[variant].to_numpy() for variant in styles}
     low, high = value_limits(float(table.to_numpy().min()), float(table.to_numpy().max()))
@@ -53,10 +50,9 @@ def draw(study: Study) -> list[Drawing]:
     axes.set_xlabel("Normalized value \u03c4 (0 = reference policy, 1 = optimum)")
     axes.set_ylabel("Share of runs with a value above \u03c4")
     tasks, seeds = table.shape[0] // len(styles), table.shape[1]
-    left = study.rows.variant.nunique() - len(styles)
     notes = [
         f"Lines: share of {tasks} {'setting' if tasks == 1 else 'settings'} x {seeds} seeds that all variants have. "
-        f"Bands: interval at each level by itself.{more_of(left, 'variant')}",
+        "Bands: interval at each level by itself.",
         *interval_notes(study, study.rows),
     ]
     reading = (
@@ -81,5 +77,8 @@ def _common(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _titles(scores: dict[str, np.ndarray]) -> list[str]:
     """The value that half of the runs exceed."""
-    told = [f"{np.median(values):.3f} with {name_of(variant)}" for variant, values in scores.items()]
+    middle = {variant: float(np.median(values)) for variant, values in scores.items()}
+    if len(middle) > 3:  # the extremes
+        middle = dict(sorted(middle.items(), key=lambda item: item[1])[:: len(middle) - 1])
+    told = [f"{value:.3f} with {name_of(variant)}" for variant, value in middle.items()]
     return [f"Half of the runs have a value above {', '.join(told[:-1])} and {told[-1]}"]

@@ -8,20 +8,19 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from alignsim.plots.layout import WIDTH, finish, new_figure
 from alignsim.plots.long import LEGEND_ROOM, Lane, draw_long
 from alignsim.plots.means import intervals, means
 from alignsim.plots.scales import axis_name, number_axis, swept_numbers
 from alignsim.plots.style import (
-    WIDTH,
     Dash,
     Drawing,
     Look,
-    finish,
     interval_notes,
     looks,
+    measured,
     more_of,
     name_of,
-    new_figure,
     seed_counts,
     settings_of,
     with_value,
@@ -59,7 +58,7 @@ def draw(study: Study) -> list[Drawing]:
     kept |= dict([(v, styles[v]) for v in styles if v not in split][: _MOST_VARIANTS - len(kept) + 1])
     shares = rows[rows.variant.isin(kept)].assign(**{part: rows[part] / rows.optimal_value for part in _PARTS})
     swept = swept_numbers(rows, study.shared)
-    if swept and swept == study.shared:
+    if len(study.shared) == 1 and swept:
         return [_along(study, shares, kept, swept[0], len(styles) - len(kept))]
     return [_by_setting(study, shares, kept, settings, len(styles) - len(kept))]
 
@@ -115,14 +114,16 @@ def _by_setting(
     ]
     figure = draw_long([", ".join(setting.splitlines()) for setting in settings], rows, [], LABEL)
     titles = []
-    for variant, members in found["computational_regret"].groupby("variant"):
+    parts = found["computational_regret"]
+    for variant, members in ((variant, parts[parts.variant == variant]) for variant in styles):
+        if members.empty:
+            continue
         leads = [interval.lead for interval in intervals(members)]
         above, below = leads.count(1), leads.count(-1)
-        name = name_of(str(variant))
+        name = name_of(variant)
         if len(members) == 1:
             interval = intervals(members)[0]
-            told = f": {interval.mean:.3f}" + (f" [{interval.low:.3f}, {interval.high:.3f}]" if interval.n > 1 else "")
-            titles.append(f"Computational part of the regret of {name}{told} of the optimum's value")
+            titles.append(f"Computational part of the regret of {name}: {measured(interval)} of the optimum's value")
         else:
             titles.append(
                 f"The computational part of the regret of {name} is above 0 in {above} of {len(members)} settings,"

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import cycle
 
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from alignsim.plots.layout import WIDTH, finish, new_figure
 from alignsim.plots.means import MOST_COMPARISONS, error_bars, intervals, means
 from alignsim.plots.scales import axis_name, mark_reference_and_optimum, number_axis, swept_numbers, value_limits
 from alignsim.plots.style import (
     VALUE_LABEL,
-    WIDTH,
     Dash,
     Drawing,
     Look,
     file_names,
-    finish,
     interval_notes,
     looks,
+    measured,
     name_of,
-    new_figure,
     seed_counts,
     signed,
     with_value,
@@ -32,7 +30,7 @@ from alignsim.study import Study, name_of_key, name_settings_and_variants, paire
 
 _DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))
 
-#: More lines of one method than these are marks without lines: then everything varies at once.
+#: More lines of one method in one place than these, or more places, are marks without lines: everything varies at once.
 _MOST_LINES = len(_DASHES)
 
 #: What else tells settings apart where their keys are alike.
@@ -78,14 +76,15 @@ def _along(study: Study, key: str) -> _Sweep:
     reduced = study.rows if key in study.shared else name_settings_and_variants(study.rows.drop(columns=key))
     rows = study.rows.assign(line=reduced.variant)
     line = dict(zip(rows.variant, rows.line, strict=True))
-    lines = rows[["method", "line", *others]].drop_duplicates().groupby("method").size()
+    lines = rows[["method", "line"]].drop_duplicates().groupby("method").size().max()
     compared = study.comparisons if len(study.comparisons) <= MOST_COMPARISONS else []
     if key not in study.shared:  # against a baseline that has no such number
         swept = set(rows.variant[rows[key].notna()])
         compared = [(v, b) for v, b in compared if v in swept and b not in swept]
     tables = [paired(study, v, b).assign(line=line[v], baseline=b) for v, b in compared]
     places = list(dict.fromkeys(_places(rows.sort_values(others), others))) if others else [""]
-    dashes = {} if lines.max() > _MOST_LINES else dict(zip(places, cycle(_DASHES), strict=False))
+    readable = max(lines, len(places)) <= _MOST_LINES and lines * len(places) <= 2 * _MOST_LINES
+    dashes = dict(zip(places, _DASHES, strict=False)) if readable else {}
     pairs = pd.concat([table for table in tables if len(table)] or [rows[:0].assign(baseline="")])
     rows, pairs = (table.assign(place=_places(table, others)) for table in (rows, pairs))
     return _Sweep(study, key, others, rows, pairs, dashes)
@@ -133,21 +132,33 @@ def _draw_lines(axes: Axes, sweep: _Sweep, rows: pd.DataFrame, look: Look) -> li
     Marks without lines where there are too many combinations; a level line where the number is none of the method's.
     """
     if sweep.scattered:
-        _draw_marks(axes, means(rows, [sweep.key, "line", *sweep.others]).dropna(subset=sweep.key), sweep.key, look)
+        table = means(rows, [sweep.key, "line", *sweep.others])
+        _draw_marks(axes, table.dropna(subset=sweep.key), sweep.key, look)
+        level = table[table[sweep.key].isna()]
+        for _, points in level.groupby(level.index) if len(level) <= _MOST_LINES else []:
+            _draw_level(axes, points, look, "-")
         return []
-    handles = []
-    for place, points in means(rows, ["place", sweep.key]).groupby("place"):
-        dash, known = sweep.dashes[str(place)], points.dropna(subset=sweep.key)
+    table, handles = means(rows, ["place", sweep.key]), []
+    for place, dash in sweep.dashes.items():
+        points = table[table.place == place]
+        if points.empty:
+            continue
+        known = points.dropna(subset=sweep.key)
         if known.empty:
-            axes.axhline(points["mean"].iloc[0], color=look.colour, linestyle=dash)
-            axes.axhspan(points.low.iloc[0], points.high.iloc[0], color=look.colour, alpha=0.15, linewidth=0)
+            _draw_level(axes, points, look, dash)
         else:
             x = known[sweep.key]
             axes.plot(x, known["mean"], color=look.colour, marker=look.marker, linestyle=dash, ms=5)
             axes.fill_between(x, known.low, known.high, color=look.colour, alpha=0.2, linewidth=0)
         if place:
-            handles.append(Line2D([], [], color="0.3", linestyle=dash, label=str(place)))
+            handles.append(Line2D([], [], color="0.3", linestyle=dash, label=place))
     return handles
+
+
+def _draw_level(axes: Axes, points: pd.DataFrame, look: Look, dash: Dash) -> None:
+    """A method that has no such number is the same along the whole axis."""
+    axes.axhline(points["mean"].iloc[0], color=look.colour, linestyle=dash)
+    axes.axhspan(points.low.iloc[0], points.high.iloc[0], color=look.colour, alpha=0.15, linewidth=0)
 
 
 def _draw_marks(axes: Axes, table: pd.DataFrame, key: str, look: Look) -> None:
@@ -193,13 +204,15 @@ def _titles(sweep: _Sweep) -> list[str]:
 def _highest(sweep: _Sweep) -> list[str]:
     """Where each method's mean value is highest."""
     titles = []
-    for method, rows in sweep.rows.groupby("method"):
+    for method in looks(sweep.rows.assign(variant=sweep.rows.method)):
+        rows = sweep.rows[sweep.rows.method == method]
         table = means(rows, ["line", sweep.key, *sweep.others])
         best = table.iloc[[int(table["mean"].argmax())]]
         interval = intervals(best)[0]
-        told = f"{interval.mean:.3f}" + (f" [{interval.low:.3f}, {interval.high:.3f}]" if interval.n > 1 else "")
         place = _place(sweep, _records(best)[0])
-        titles.append(f"Highest mean value of {name_of(str(method))}: {told}" + (f" at {place}" if place else ""))
+        titles.append(
+            f"Highest mean value of {name_of(method)}: {measured(interval)}" + (f" at {place}" if place else "")
+        )
     return titles if len(titles) <= 4 else [f"Value by {name_of_key(sweep.key)}"]
 
 

@@ -1,18 +1,22 @@
 """Figures as a reader sees them: nothing overlaps, nothing is cut off, the numbers are those of the study."""
 
 import dataclasses
+import functools
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
+from alignsim.plots import comparison, curves, frontier, map, profiles, regret, sweep
 from alignsim.plots.charts import CHARTS
-from alignsim.plots.style import use_house_style
-from alignsim.study import Study
+from alignsim.plots.scales import is_logarithmic
+from alignsim.plots.style import looks, save, use_house_style
+from alignsim.statistics import mean_interval
+from alignsim.study import KNOB, RUN, Study, load_histories
 from tests.test_study import rows, study, two_by_two
-
-KNOB = "env.complexity_factor"
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +60,7 @@ def with_split(made):
 
 def betas(fall=0.5):
     """Policies whose KL grows as beta falls, and whose reward turns at beta 0.2."""
-    return []
+    tables = []
     for beta, kl in ((1.0, 0.5), (0.5, 1.5), (0.2, 3.0), (0.1, 4.0)):
         for method in ("rlhf", "dpo"):
             table = rows(method, "gap", 0.6, env__complexity_factor=2.0, beta=beta)
@@ -121,7 +125,10 @@ STUDIES = {
 }
 
 
-def drawn(made):
+@functools.cache
+def drawn(name):
+    """Every figure of one of these studies."""
+    made = STUDIES[name]()
     return [drawing for chart in CHARTS for drawing in chart(made)]
 
 
@@ -143,23 +150,287 @@ def overlapping(figure):
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_no_text_overlaps_or_is_cut_off(name):
-    for drawing in drawn(STUDIES[name]()):
+    for drawing in drawn(name):
         assert overlapping(drawing.figure) == ([], []), drawing.name
 
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_figure_has_a_file_of_its_own_and_says_something(name):
-    found = drawn(STUDIES[name]())
+    found = drawn(name)
     assert len({drawing.name for drawing in found}) == len(found)
     for drawing in found:
         assert re.fullmatch(r"[\w-]+", drawing.name)
         assert drawing.heading
         assert drawing.reading.endswith(".")
         assert "nan" not in drawing.says
-        title = re.sub(r"\s", "", drawing.figure.get_suptitle())
-        assert (
-            title == re.sub(r"\s", "", drawing.says).replace(";", "")[:-1]
-            or title == re.sub(r"\s", "", drawing.says)[:-1]
+        assert re.sub(r"[\s;.]", "", drawing.figure.get_suptitle()) == re.sub(r"[\s;.]", "", drawing.says)
+        assert drawing.figure.get_size_inches()[0] <= 10.5, "letters would be too small on a page 1000 pixels wide"
+
+
+DRAWN = {
+    "gap and no gap": {"rlhf_vs_dpo_comparison", "regret_split", "performance_profiles"},
+    "one method": {"rlhf_vs_dpo_comparison", "regret_split"},
+    "a sweep": {"rlhf_vs_dpo_comparison", "value_by_complexity_factor", "regret_split", "performance_profiles"},
+    "a number of one method": {
+        "rlhf_vs_dpo_comparison", "value_by_learning_rate", "regret_split", "performance_profiles"
+    },
+    "a random search": {
+        "rlhf_vs_dpo_comparison", "value_by_n_pairs", "value_by_beta", "regret_split", "performance_profiles"
+    },
+    "betas in two places": {
+        "rlhf_vs_dpo_comparison", "value_by_beta", "advantage_by_complexity_factor_and_beta", "regret_split",
+        "reward_by_kl", "performance_profiles",
+    },
+    "no optimum known": set(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_what_is_drawn_follows_from_what_varied(name):
+    assert {drawing.name for drawing in drawn(name)} == DRAWN[name]
+
+
+def swapped(made):
+    """The study with its two methods in each other's place."""
+    other = {"rlhf": "dpo", "dpo": "rlhf"}
+    return dataclasses.replace(
+        made, rows=made.rows.assign(method=made.rows.method.map(other), variant=made.rows.variant.map(other))
+    )
+
+
+@pytest.mark.parametrize("chart", [comparison, sweep, map], ids=lambda chart: chart.__name__)
+def test_titles_turn_over_with_the_methods(chart):
+    made = study(*along([1.0, 2.0, 3.0], beta=0.5), *along([1.0, 2.0, 3.0], beta=0.1))
+    ahead, behind = chart.draw(made)[0].says, chart.draw(swapped(made))[0].says
+    if chart is sweep:
+        assert "lowest at complexity factor 1, beta 0.1: +0.050" in ahead
+        assert "lowest at complexity factor 3, beta 0.1: -0.250" in behind
+    else:
+        assert "RLHF is ahead of DPO in 6 of 6 settings, behind in 0" in ahead
+        assert "RLHF is ahead of DPO in 0 of 6 settings, behind in 6" in behind
+
+
+def test_the_comparison_shows_every_seed_and_writes_the_advantage():
+    made = two_by_two()
+    axes = comparison.draw(made)[0].figure.axes[0]
+    dots = sum(len(collection.get_offsets()) for collection in axes.collections if len(collection.get_offsets()) > 1)
+    assert dots == len(made.rows)
+    written = [t.get_text() for t in axes.texts]
+    assert any("+0.300 [0.300" in t for t in written)
+    assert any("optimum" in t for t in written)
+
+
+def test_many_settings_stand_in_rows_and_too_many_are_not_drawn():
+    made = STUDIES["a hundred settings"]()
+    axes = comparison.draw(made)[0].figure.axes[0]
+    assert len(axes.get_yticklabels()) == 100
+    assert axes.get_yticklabels()[0].get_text() == "gap, complexity factor 1"
+    assert next(t.get_text() for t in axes.texts).startswith("+0.050 [0.050")
+    assert comparison.draw(study(*along([1 + i / 100 for i in range(201)], seeds=range(2)))) == []
+
+
+def lines_of(axes):
+    return [line for line in axes.lines if len(line.get_xdata()) > 2]
+
+
+def test_a_condition_under_two_names_counts_once_along_a_sweep():
+    twice = study(*along([1.0, 2.0, 3.0]), rows("dpo", "no_gap", 0.85, env__complexity_factor=1.0))
+    line = lines_of(sweep.draw(twice)[0].figure.axes[0])[0]
+    assert list(line.get_xdata()) == [1.0, 2.0, 3.0]
+    once = lines_of(sweep.draw(study(*along([1.0, 2.0, 3.0])))[0].figure.axes[0])
+    assert any(list(line.get_ydata()) == list(other.get_ydata()) for other in once)
+
+
+def test_two_values_are_no_sweep():
+    assert sweep.draw(two_by_two()) == []
+    assert len(sweep.draw(study(*along([1.0, 2.0, 3.0])))) == 1
+
+
+def test_the_bands_of_a_sweep_are_the_intervals_of_the_paired_difference():
+    made = study(
+        *(rows("rlhf", "gap", 0.9, env__complexity_factor=f) for f in (1.0, 2.0, 3.0)),
+        *(rows("dpo", "other", 0.7, env__complexity_factor=f).assign(env="gap") for f in (1.0, 2.0, 3.0)),
+    )
+    below = sweep.draw(made)[0].figure.axes[1]
+    by_seed = made.rows.pivot_table(index="seed", columns="method", values="normalized_value")
+    expected = mean_interval(by_seed.rlhf - by_seed.dpo)
+    assert lines_of(below)[0].get_ydata() == pytest.approx([expected.mean] * 3)
+    heights = below.collections[0].get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((expected.low, expected.high))
+
+
+def test_a_method_without_the_number_is_level_along_it():
+    above, below = sweep.draw(STUDIES["a number of one method"]())[0].figure.axes
+    assert len(lines_of(above)) == 1
+    level = [line.get_ydata()[0] for line in above.lines if to_hex(line.get_color()) == "#d55e00"]
+    assert level == pytest.approx([study(rows("dpo", "gap", 0.6)).rows.normalized_value.mean()])
+    assert lines_of(below)[0].get_ydata() == pytest.approx([0.299, 0.297, 0.29, 0.27])
+
+
+def test_axes_are_logarithmic_over_decades_and_for_equal_ratios():
+    assert is_logarithmic([1000, 4000, 16000])
+    assert is_logarithmic([0.05, 0.1, 0.2, 0.5, 1])
+    assert not is_logarithmic([1, 1.5, 2, 3])
+    assert not is_logarithmic([0, 1, 100])
+    assert sweep.draw(STUDIES["betas"]())[0].figure.axes[0].get_xscale() == "linear", "1 / 0.1 is no two decades"
+
+
+def test_the_tie_line_runs_between_ties_and_the_rest():
+    made = study(
+        *(
+            rows(
+                m,
+                "gap",
+                0.5 + (0.3 if m == "rlhf" and (f, beta) != (1.0, 0.1) else 0),
+                env__complexity_factor=f,
+                beta=beta,
+            )
+            for f in (1.0, 2.0, 3.0)
+            for beta in (0.1, 0.5)
+            for m in ("rlhf", "dpo")
         )
-        widest = drawing.figure.get_size_inches()[0]
-        assert widest <= 10.5, "letters would be too small on a page"
+    )
+    axes = map.draw(made)[0].figure.axes[0]
+    edges = {tuple(np.ravel(line.get_xydata()).tolist()) for line in axes.lines}
+    assert edges == {(1, 0, 1, 1), (0, 1, 1, 1)}, "around the cell at the lower left only"
+    written = [t.get_text() for t in axes.texts]
+    assert written.count("+0.30") == 5
+    assert written.count("+0.00") == 1
+
+
+def test_a_setting_that_is_missing_is_a_hatched_cell_and_half_a_grid_is_no_map():
+    axes = map.draw(STUDIES["a grid with a hole"]())[0].figure.axes[0]
+    assert sum(collection.get_hatch() == "//" for collection in axes.collections) == 1
+    assert map.draw(study(*along([1.0, 2.0, 3.0], beta=0.5), *along([1.0], beta=0.1), *along([2.0], beta=0.2))) == []
+
+
+def test_regret_says_from_where_on_rl_itself_falls_short():
+    made = with_split(study(*along([1.0, 1.25, 1.5, 2.0, 3.0])))
+    assert regret.draw(made)[0].says == "RL itself falls short with RLHF from complexity factor 2 on."
+    never = dataclasses.replace(made, rows=made.rows.assign(computational_regret=-made.rows.computational_regret.abs()))
+    assert "nowhere surely above 0" in regret.draw(never)[0].says
+    small = made.rows.assign(computational_regret=-made.rows.computational_regret)
+    assert "up to complexity factor 1.25" in regret.draw(dataclasses.replace(made, rows=small))[0].says
+    no_parts = dataclasses.replace(made, rows=made.rows.assign(computational_regret=np.nan))
+    assert regret.draw(no_parts) == []
+
+
+def test_parts_of_the_regret_add_up_and_may_be_negative():
+    made = with_split(study(*along([1.0, 1.25, 1.5, 2.0, 3.0])))
+    found = [np.array(line.get_ydata()) for line in lines_of(regret.draw(made)[0].figure.axes[0])]
+    totals = [
+        y for y in found if y == pytest.approx(1 - made.rows.groupby(["method", KNOB]).normalized_value.mean()["rlhf"])
+    ]
+    assert len(found) == 4, "DPO's total, RLHF's total and two parts"
+    assert any(total == pytest.approx(a + b) for total in totals for a in found for b in found if a is not b)
+    assert min(y.min() for y in found) < 0
+
+
+def test_regret_over_two_numbers_is_shown_setting_by_setting():
+    made = STUDIES["a grid"]()
+    axes = regret.draw(made)[0].figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()][:2] == [
+        "gap, complexity factor 1, beta 0.1",
+        "gap, complexity factor 1, beta 0.5",
+    ]
+
+
+@pytest.mark.parametrize(("fall", "told"), [(0.5, ": over-optimised"), (-0.5, "no over-optimisation seen")])
+def test_over_optimisation_is_said_where_reward_falls_although_kl_rises(fall, told):
+    says = frontier.draw(betas(fall))[0].says
+    assert says.count(told) == 2
+    assert f"highest at beta {0.2 if fall > 0 else 0.1:g}" in says
+
+
+def test_no_policy_is_above_the_grey_line():
+    made = betas()
+    axes = frontier.draw(made)[0].figure.axes[1]
+    bound = next(line for line in axes.lines if line.get_color() == "0.5")
+    means = made.rows.groupby("beta")[["optimal_value", "kl", "reward"]].mean()
+    for kl, most in zip(*bound.get_data(), strict=True):
+        assert most == pytest.approx((means.optimal_value + means.index * kl).min())
+    assert (np.interp(means.kl, *bound.get_data()) > means.reward).all()
+
+
+def test_profiles_count_the_runs_above_each_level():
+    made = study(rows("rlhf", "gap", 0.9, seeds=range(8)), rows("dpo", "gap", 0.5, seeds=range(2, 10)))
+    rlhf, dpo = lines_of(profiles.draw(made)[0].figure.axes[0])
+    values = made.rows[(made.rows.method == "dpo") & made.rows.seed.between(2, 7)].normalized_value.to_numpy()
+    assert dpo.get_ydata() == pytest.approx([(values > level).mean() for level in dpo.get_xdata()])
+    assert (rlhf.get_ydata() >= dpo.get_ydata()).all()
+    assert profiles.draw(study(rows("rlhf", "gap", 0.9), rows("dpo", "gap", 0.5, seeds=range(3)))) == []
+
+
+def in_files(folder):
+    """A study of two settings whose runs left training curves, one of them damaged."""
+    steps = np.arange(0, 1000, 10)
+    tables = []
+    for factor in (1.0, 2.0):
+        for method, phases in (("rlhf", ("reward_model", "rl")), ("dpo", ("dpo",))):
+            table = rows(method, "gap", 0.8, seeds=range(8), env__complexity_factor=factor)
+            tables.append(table.assign(**{RUN: f"{method}-{factor:g}"}))
+            (run := folder / f"{method}-{factor:g}").mkdir()
+            history = [
+                pd.DataFrame(
+                    {
+                        "phase": phase,
+                        "step": steps,
+                        "seed": seed,
+                        "validation_loss": np.nan if phase == "rl" else 0.7 - steps / 4000 + seed / 100,
+                        "training_loss": np.nan if phase == "rl" else 0.7 - steps / 2000,
+                        "normalized_value": np.nan if phase == "reward_model" else steps / 1000 + seed / 100,
+                        "true_reward": np.nan if phase == "reward_model" else steps / 500,
+                        "true_kl": np.nan if phase == "reward_model" else steps / 500,
+                        "learned_reward": steps / 400 + seed / 100 if phase == "rl" else np.nan,
+                    }
+                )
+                for phase in phases
+                for seed in range(10)
+            ]
+            pd.concat(history).to_csv(run / "history.csv", index=False)
+    (folder / "dpo-2" / "history.csv").write_bytes(b"\x89PNG\x00,\xff\n1")
+    return dataclasses.replace(study(*tables), folder=folder)
+
+
+def test_curves_are_read_of_the_seeds_that_count_and_damage_is_passed_over(tmp_path):
+    made = in_files(tmp_path)
+    found = load_histories(made, ["rlhf-1", "dpo-2", "no such run"])
+    assert set(found[RUN]) == {"rlhf-1"}
+    assert set(found.seed) == set(range(8)), "no seed that diverged"
+    assert made.varied == [KNOB], "the name of a folder is no condition"
+    assert load_histories(two_by_two(), ["rlhf-1"]).empty
+
+
+def test_learning_curves_show_losses_values_and_rewards_with_bands(tmp_path):
+    drawing = curves.draw(in_files(tmp_path))[0]
+    assert overlapping(drawing.figure) == ([], [])
+    grid = np.array(drawing.figure.axes[1:]).reshape(3, 2)
+    assert [axes.get_title(loc="left") for axes in grid[0]] == ["gap\ncomplexity factor 1", "gap\ncomplexity factor 2"]
+    assert len(lines_of(grid[0, 0])) == 4, "training and validation of both methods"
+    assert len(lines_of(grid[0, 1])) == 2, "DPO's are damaged"
+    learned, true = sorted(lines_of(grid[2, 0]), key=lambda line: line.get_linestyle(), reverse=True)[:2]
+    assert len(true.get_xdata()) <= 60
+    assert {learned.get_linestyle(), true.get_linestyle()} == {"-", "--"}
+    assert all(len(axes.collections) for axes in grid.ravel())
+    assert "Learned less true reward at the end of RL, mean over 2 settings: +0.530" in drawing.says
+
+
+def test_without_training_curves_there_is_no_such_figure(tmp_path):
+    made = dataclasses.replace(in_files(tmp_path), folder=tmp_path / "elsewhere")
+    assert curves.draw(made) == []
+    assert comparison.draw(made)
+
+
+def test_a_method_has_the_same_look_everywhere():
+    for name in ("gap and no gap", "a hundred settings", "a random search of one method", "betas"):
+        found = looks(STUDIES[name]().rows)
+        firsts = {variant.partition("\n")[0]: look for variant, look in reversed(found.items())}
+        assert (firsts["rlhf"].colour, firsts["dpo"].colour) == ("#0072B2", "#D55E00")
+        assert len({look.marker for look in firsts.values()}) == len(firsts)
+
+
+def test_figures_are_saved_whole_as_png_and_svg(tmp_path):
+    drawing = comparison.draw(STUDIES["markup"]())[0]
+    png, svg = save(drawing.figure, tmp_path / drawing.name)
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert "</svg>" in svg.read_text(encoding="utf-8")
