@@ -21,7 +21,7 @@ LEVEL = 0.05
 
 #: Resamples of a bootstrap, fewer where there are so many numbers that it would take long; how many numbers are
 #: resampled in all, and how many at once.
-RESAMPLES, LEAST_RESAMPLES = 9999, 1999
+RESAMPLES, LEAST_RESAMPLES = 9999, 999
 _IN_ALL, _AT_ONCE = 1e8, 4e6
 
 
@@ -96,10 +96,10 @@ def _intervals(statistic: Callable[..., Any], rows: Numbers) -> list[Interval]:
 def _ends(samples: Sequence[Numbers], statistic: Callable[..., Any], paired: bool = True) -> tuple[Numbers, Numbers]:
     """The ends of a 95 % BCa interval; of the percentile interval where there is none, as for an extreme estimate."""
     found = _bootstrap(samples, statistic, paired=paired)
-    plain = np.quantile(found.bootstrap_distribution, [LEVEL / 2, 1 - LEVEL / 2], axis=-1)
-    low, high = (
-        np.where(np.isnan(end), other, end) for end, other in zip(found.confidence_interval, plain, strict=True)
-    )
+    low, high = map(np.array, found.confidence_interval)
+    if (none := np.isnan(low) | np.isnan(high)).any():
+        plain = np.quantile(found.bootstrap_distribution[none], [LEVEL / 2, 1 - LEVEL / 2], axis=-1)
+        low[none], high[none] = plain
     return low, high
 
 
