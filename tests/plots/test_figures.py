@@ -294,8 +294,8 @@ def test_the_tie_line_runs_between_ties_and_the_rest():
     edges = {tuple(np.ravel(line.get_xydata()).tolist()) for line in axes.lines}
     assert edges == {(1, 0, 1, 1), (0, 1, 1, 1)}, "around the cell at the lower left only"
     written = [t.get_text() for t in axes.texts]
-    assert written.count("+0.30") == 5
-    assert written.count("+0.00") == 1
+    assert written.count("+0.300") == 5
+    assert written.count("+0.000") == 1
 
 
 def test_a_setting_that_is_missing_is_a_hatched_cell_and_half_a_grid_is_no_map():
