@@ -106,8 +106,8 @@ def _columns(study: Study, settings: list[str], found: _Found) -> Figure:
     """Settings side by side, in as many rows as they need."""
     styles = looks(study.rows)
     lanes = max(len(styles), 2)
-    in_a_row = max(_LANES_IN_A_ROW // lanes, 1)
-    columns, n_rows = min(len(settings), in_a_row), -(-len(settings) // in_a_row)
+    n_rows = -(-len(settings) // max(_LANES_IN_A_ROW // lanes, 1))
+    columns = -(-len(settings) // n_rows)  # as even as possible
     width = max(7.2, 1.2 + 0.9 * columns * lanes)
     characters = int(11 * (width - 1.6) / columns)
     written = {setting: _differences(setting, found, characters) for setting in settings}
@@ -119,7 +119,7 @@ def _columns(study: Study, settings: list[str], found: _Found) -> Figure:
     low, high = value_limits(study.rows.normalized_value.min(), study.rows.normalized_value.max())
     inch = (high - low) / 3  # in units of value
     for row, axes in enumerate(grid[:, 0]):
-        shown = settings[row * in_a_row : (row + 1) * in_a_row]
+        shown = settings[row * columns : (row + 1) * columns]
         for position, setting in enumerate(shown):
             _draw_setting(
                 axes, position, study.rows[study.rows.setting == setting], table[table.setting == setting], styles

@@ -155,7 +155,7 @@ def _titles(curves: pd.DataFrame, variants: list[str], n_settings: int) -> list[
     titles = []
     for measure, told in (
         ("normalized_value", f"True value at the end of training, mean {over}"),
-        ("exploited", f"Learned less true reward at the end of RL, mean {over}"),
+        ("exploited", f"Learned minus true reward at the end of RL, mean {over}"),
     ):
         by_seed = ends.groupby(["variant", "seed"])[measure].mean().reset_index()
         table = means(by_seed, ["variant"], measure)

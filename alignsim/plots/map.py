@@ -63,7 +63,9 @@ def _draw_map(study: Study, pair: tuple[str, str], x: str, y: str) -> list[Drawi
     for axes, ((variant, baseline), table) in zip(grid[:, 0], tables.items(), strict=True):
         colours = _diverging(*(looks(study.rows)[name].colour for name in (baseline, variant)))
         means = _cells(table, table["mean"], x, y, columns, rows)
-        axes.pcolormesh(np.arange(len(columns) + 1), np.arange(len(rows) + 1), means, cmap=colours, norm=norm)
+        axes.pcolormesh(
+            np.arange(len(columns) + 1), np.arange(len(rows) + 1), means, cmap=colours, norm=norm, ec="white", lw=1
+        )
         _write(axes, table, (x, y), columns, rows, most, cell)
         _draw_tie_line(axes, means)
         axes.set_xticks(
@@ -106,12 +108,14 @@ def _write(
         colour = "white" if abs(interval.mean) > 0.7 * most else "black"
         roomy = cell > 0.95 and interval.n > 1
         size = 10 if cell > 0.6 else 8
-        text = f"{interval.mean:+.2f}" if cell > 0.5 else f"{interval.mean:+.2f}".replace("0.", ".")
+        digits = 3 if cell > 1.2 else 2
+        text = f"{interval.mean:+.{digits}f}"
+        text = text if cell > 0.5 else text.replace("0.", ".", 1)
         axes.text(
             column + 0.5, row + (0.58 if roomy else 0.5), text, ha="center", va="center", fontsize=size, color=colour
         )
         if roomy:
-            ends = f"[{interval.low:.2f}, {interval.high:.2f}]"
+            ends = f"[{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
             axes.text(column + 0.5, row + 0.34, ends, ha="center", va="center", fontsize=7.5, color=colour)
     for row, column in np.argwhere(missing):
         axes.fill_between(

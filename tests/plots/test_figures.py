@@ -294,8 +294,8 @@ def test_the_tie_line_runs_between_ties_and_the_rest():
     edges = {tuple(np.ravel(line.get_xydata()).tolist()) for line in axes.lines}
     assert edges == {(1, 0, 1, 1), (0, 1, 1, 1)}, "around the cell at the lower left only"
     written = [t.get_text() for t in axes.texts]
-    assert written.count("+0.30") == 5
-    assert written.count("+0.00") == 1
+    assert written.count("+0.300") == 5
+    assert written.count("+0.000") == 1
 
 
 def test_a_setting_that_is_missing_is_a_hatched_cell_and_half_a_grid_is_no_map():
@@ -412,7 +412,7 @@ def test_learning_curves_show_losses_values_and_rewards_with_bands(tmp_path):
     assert len(true.get_xdata()) <= 60
     assert {learned.get_linestyle(), true.get_linestyle()} == {"-", "--"}
     assert all(len(axes.collections) for axes in grid.ravel())
-    assert "Learned less true reward at the end of RL, mean over 2 settings: +0.530" in drawing.says
+    assert "Learned minus true reward at the end of RL, mean over 2 settings: +0.530" in drawing.says
 
 
 def test_without_training_curves_there_is_no_such_figure(tmp_path):
