@@ -17,7 +17,6 @@ from alignsim.plots.style import (
     broken,
     interval_notes,
     looks,
-    measured,
     more_of,
     name_of,
     seed_counts,
@@ -160,7 +159,7 @@ def _titles(curves: pd.DataFrame, variants: list[str], n_settings: int) -> list[
         by_seed = ends.groupby(["variant", "seed"])[measure].mean().reset_index()
         table = means(by_seed, ["variant"], measure)
         found = dict(zip(table.variant, intervals(table), strict=True))
-        form = signed if measure == "exploited" else measured
+        form = signed if measure == "exploited" else str
         parts = [f"{form(found[v])} with {name_of(v)}" for v in variants if v in found]
         titles += [told.strip().rstrip(",") + ": " + ", ".join(parts)] if parts else []
     return titles or ["Losses along training"]

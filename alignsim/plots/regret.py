@@ -18,7 +18,6 @@ from alignsim.plots.style import (
     Look,
     interval_notes,
     looks,
-    measured,
     more_of,
     name_of,
     seed_counts,
@@ -123,7 +122,7 @@ def _by_setting(
         name = name_of(variant)
         if len(members) == 1:
             interval = intervals(members)[0]
-            titles.append(f"Computational part of the regret of {name}: {measured(interval)} of the optimum's value")
+            titles.append(f"Computational part of the regret of {name}: {interval!s} of the optimum's value")
         else:
             titles.append(
                 f"The computational part of the regret of {name} is above 0 in {above} of {len(members)} settings,"

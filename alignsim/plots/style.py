@@ -180,12 +180,7 @@ def signed(interval: Interval) -> str:
     """An advantage and its interval, such as `+0.33 [0.29, 0.38]`."""
     if interval.n < 2:
         return f"{interval.mean:+.3f} (one seed)"
-    return f"{interval.mean:+.3f} [{interval.low:.3f}, {interval.high:.3f}]"
-
-
-def measured(interval: Interval) -> str:
-    """A mean and its interval, such as `0.33 [0.29, 0.38]`."""
-    return f"{interval.mean:.3f}" + (f" [{interval.low:.3f}, {interval.high:.3f}]" if interval.n > 1 else "")
+    return f"{'+' * (interval.mean >= 0)}{interval}"
 
 
 def headline(variant: str, baseline: str, advantages: Mapping[str, Interval]) -> str:
@@ -201,11 +196,12 @@ def headline(variant: str, baseline: str, advantages: Mapping[str, Interval]) ->
         return f"{ahead} and {behind}: one seed, so no interval and no conclusion"
     leads = [interval.lead for interval in advantages.values()]
     if len(leads) > 3:
-        return (
-            f"{ahead} is ahead of {behind} in {leads.count(1)} of {len(leads)} settings, behind in"
-            f" {leads.count(-1)}; no difference detected in {leads.count(0)}"
-            + (f"; one seed only in {leads.count(None)}" if None in leads else "")
-        )
+        words = {1: "ahead in", -1: "behind in", 0: "no difference detected in", None: "one seed only in"}
+        counts = {word: leads.count(lead) for lead, word in words.items()}
+        if counts["ahead in"] == len(leads):
+            return f"{ahead} is ahead of {behind} in all {len(leads)} settings"
+        told = ", ".join(f"{word} {count}" for word, count in counts.items() if count)
+        return f"{ahead} against {behind} in {len(leads)} settings: {told}"
     said: dict[int | None, str] = {
         1: "{0} is ahead of {1} by {2:.3f}",
         -1: "{1} is ahead of {0} by {2:.3f}",

@@ -20,7 +20,6 @@ from alignsim.plots.style import (
     file_names,
     interval_notes,
     looks,
-    measured,
     name_of,
     seed_counts,
     signed,
@@ -210,9 +209,7 @@ def _highest(sweep: _Sweep) -> list[str]:
         best = table.iloc[[int(table["mean"].argmax())]]
         interval = intervals(best)[0]
         place = _place(sweep, _records(best)[0])
-        titles.append(
-            f"Highest mean value of {name_of(method)}: {measured(interval)}" + (f" at {place}" if place else "")
-        )
+        titles.append(f"Highest mean value of {name_of(method)}: {interval!s}" + (f" at {place}" if place else ""))
     return titles if len(titles) <= 4 else [f"Value by {name_of_key(sweep.key)}"]
 
 

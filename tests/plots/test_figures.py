@@ -206,8 +206,8 @@ def test_titles_turn_over_with_the_methods(chart):
         assert "lowest at complexity factor 1, beta 0.1: +0.050" in ahead
         assert "lowest at complexity factor 3, beta 0.1: -0.250" in behind
     else:
-        assert "RLHF is ahead of DPO in 6 of 6 settings, behind in 0" in ahead
-        assert "RLHF is ahead of DPO in 0 of 6 settings, behind in 6" in behind
+        assert "RLHF is ahead of DPO in all 6 settings" in ahead
+        assert "RLHF against DPO in 6 settings: behind in 6" in behind
 
 
 def test_the_comparison_shows_every_seed_and_writes_the_advantage():
