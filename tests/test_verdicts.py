@@ -229,14 +229,14 @@ def _is_calibrated(noise, kind, times):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_false_verdicts_are_as_rare_as_the_level_says(kind):
-    _is_calibrated("normal", kind, 120)
+    _is_calibrated("normal", kind, 60)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", NOISE)
 @pytest.mark.parametrize("kind", KINDS)
 def test_false_verdicts_are_rare_for_any_seeds(noise, kind):
-    _is_calibrated(noise, kind, 800)
+    _is_calibrated(noise, kind, 500)
 
 
 @pytest.mark.slow
