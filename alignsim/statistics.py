@@ -62,7 +62,7 @@ def mean_interval(values: npt.ArrayLike) -> Interval:
 
 
 def mean_intervals(rows: npt.ArrayLike) -> list[Interval]:
-    """The same of every row of an array (rows, seeds), all from the same resamples of the seeds."""
+    """The same of every row of an array (rows, seeds)."""
     return _intervals(np.mean, np.asarray(rows, dtype=float))
 
 
@@ -84,11 +84,19 @@ def _interquartile_mean(values: Numbers, axis: int = -1) -> Numbers:
 
 
 def _intervals(statistic: Callable[..., Any], rows: Numbers) -> list[Interval]:
+    """Of a statistic that moves and stretches with the numbers; the order of the seeds does not matter."""
     n = rows.shape[-1]
     estimates = statistic(rows, axis=-1) if n else np.full(len(rows), np.nan)
     low, high = np.full((2, len(rows)), np.nan)
     if n > 1:
-        low, high = _ends((rows,), statistic)
+        centre, spread = rows.mean(-1), rows.std(-1)
+        spread[spread == 0] = 1
+
+        def rounded(values: Numbers, axis: int = -1) -> Any:
+            return np.round(statistic(values, axis=axis), 12)  # what ties with the estimate must tie exactly
+
+        standard = np.sort((rows - centre[:, None]) / spread[:, None], axis=-1)
+        low, high = (centre + spread * end for end in _ends((standard,), rounded))
     ends = zip(estimates, low, high, strict=True)
     return [Interval(float(mean), float(below), float(above), n) for mean, below, above in ends]
 

@@ -12,7 +12,8 @@ SAMPLE = RNG.exponential(size=16)
 
 
 def test_the_interval_of_a_mean_is_scipys_bca():
-    expected = stats.bootstrap((SAMPLE,), np.mean, n_resamples=9999, rng=np.random.default_rng(0)).confidence_interval
+    sample = np.sort(SAMPLE)
+    expected = stats.bootstrap((sample,), np.mean, n_resamples=9999, rng=np.random.default_rng(0)).confidence_interval
     assert statistics.mean_interval(SAMPLE) == pytest.approx((SAMPLE.mean(), *expected, 16))
     assert statistics.mean_interval(SAMPLE) == statistics.mean_interval(SAMPLE), "the same numbers every time"
 
@@ -20,6 +21,13 @@ def test_the_interval_of_a_mean_is_scipys_bca():
 def test_rows_have_the_intervals_that_they_have_alone():
     for row, together in zip((SAMPLE, -SAMPLE), statistics.mean_intervals([SAMPLE, -SAMPLE]), strict=True):
         assert together == pytest.approx(statistics.mean_interval(row))
+
+
+def test_neither_the_order_of_the_seeds_nor_the_scale_matters():
+    few = np.array([0.08, 0.35, 0.02, 0.06])  # of so few many resamples tie with the mean
+    expected = statistics.mean_interval(few)
+    assert statistics.mean_interval(few[::-1]) == pytest.approx(expected)
+    assert np.array(statistics.mean_interval(1e-9 * few)[:3]) == pytest.approx(1e-9 * np.array(expected[:3]), abs=1e-15)
 
 
 def test_of_one_seed_or_none_there_is_no_interval_and_of_equal_ones_it_is_a_point():
