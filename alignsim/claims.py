@@ -1,13 +1,14 @@
 """The claims of a study before they are judged: which conditions they mean, and the record that they were made.
 
-`outputs/<study>/claims.yaml` says of every claim when it was made, and whether any result was there by then. How
-claims are judged is in `alignsim.verdicts`.
+`outputs/<study>/claims.yaml` says of every claim when it was made, and whether training had begun by then. How claims
+are judged is in `alignsim.verdicts`.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,16 +21,17 @@ from pydantic.dataclasses import dataclass
 
 from alignsim.config.claims import Claim, Selection
 from alignsim.config.load import to_plain
-from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem, unknown_key
+from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem
 from alignsim.evaluation.measures import MEASURES
 from alignsim.results.files import write_whole
-from alignsim.results.folder import RESULTS, UNFINISHED
+from alignsim.results.folder import RESULTS, STATUS
+from alignsim.results.versions import CONDITION
 
 CLAIMS = "claims.yaml"
 
 _HEADER = """\
-# What was predicted of this study, written by scripts/train.py before it trained. A claim that was made or changed when
-# results were there says so (before_data: false). Claims are judged by scripts/plot.py.
+# What was predicted of this study, written by scripts/train.py. A claim that was made or changed when its training had
+# begun says so (before_data: false) and keeps what it said earlier. Claims are judged by scripts/plot.py.
 """
 
 
@@ -62,42 +64,81 @@ def sides(claim: Claim) -> dict[str, Selection]:
 
 
 def problems_of(claims: Mapping[str, Claim], conditions: Sequence[Mapping[str, Any]]) -> list[Problem]:
-    """What is wrong with claims about some conditions: a measure, a key or a condition that does not exist.
+    """Why claims cannot be judged from some conditions, whatever their results are; empty where all can.
 
     Args:
         claims: by name.
-        conditions: the values of each under dotted keys, with the names of its method and environment.
+        conditions: the values of each under dotted keys, with its digest and the names of its method and environment.
     """
     found: list[Problem] = []
-    keys = {key for condition in conditions for key in condition}
     for name, claim in claims.items():
         where = f"claims.{name}"
         if claim.measure not in MEASURES:
             found.append(Problem(f"{where}.measure", claim.measure, f"must be one of {', '.join(MEASURES)}"))
-        if claim.along is not None and claim.along not in keys:
-            found.append(Problem(f"{where}.along", claim.along, unknown_key(claim.along, keys, None).message))
-        for part, selection in sides(claim).items():
-            unknown = [key for key in selection if key not in keys]
-            found += [_unknown(f"{where}.{key}", key, keys, selection[key]) for key in unknown]
-            if not unknown and not any(matches(selection, condition) for condition in conditions):
-                told = " ".join(f"{key}={value}" for key, value in selection.items()) or "any condition"
-                found.append(
-                    Problem(where, told, f"no condition of the study is its {part}; {_there(selection, conditions)}")
-                )
+        unknown = _unknown_keys(where, claim, {key for condition in conditions for key in condition} - {CONDITION})
+        found += unknown or [Problem(where, NO_VALUE, told) for told in _ambiguities(claim, conditions)]
     return found
 
 
-def _unknown(place: str, key: str, keys: Iterable[str], value: Any) -> Problem:
-    problem = unknown_key(key, keys, value)
-    hint = problem.message.partition("keys")[0] if "did you mean" in problem.message else "unknown key; "
-    return Problem(place, value, f"{hint}conditions have the keys method, env and those of their configuration")
+def _unknown_keys(where: str, claim: Claim, keys: set[str]) -> list[Problem]:
+    """The keys of a claim that no condition has, each with the most similar one."""
+    given: list[tuple[str, str, Any]] = []
+    for part in ("condition", "baseline", "where", "elsewhere"):
+        selection: Selection = getattr(claim, part) or {}
+        given += [(f"{where}.{part}.{key}", key, value) for key, value in selection.items()]
+    given += [(f"{where}.along", claim.along, claim.along)] if claim.along is not None else []
+    problems = []
+    for place, key, value in given:
+        if key not in keys:
+            close = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]}? " if close else ""
+            message = f"unknown key; {hint}conditions have method, env and the keys of their configuration"
+            problems.append(Problem(place, value, message))
+    return problems
+
+
+def _ambiguities(claim: Claim, conditions: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What keeps a claim from being about just the conditions that it needs, in words."""
+    told, digests = [], {}
+    for part, selection in sides(claim).items():
+        groups = by_value_of(claim, [condition for condition in conditions if matches(selection, condition)])
+        digests[part] = {value: {condition[CONDITION] for condition in group} for value, group in groups.items()}
+        if not groups:
+            meant = " ".join(f"{key}={value}" for key, value in selection.items())
+            told.append(f"no condition is its {part} {meant}; {_there(selection, conditions)}")
+        elif several := next((group for v, group in groups.items() if len(digests[part][v]) > 1), None):
+            keys = sorted(key for key in several[0] if len({str(condition.get(key)) for condition in several}) > 1)
+            keys.remove(CONDITION)
+            told.append(f"several conditions could be its {part}: say which {', '.join(keys)}")
+    if told:
+        return told
+    shared = set.intersection(*(set(groups) for groups in digests.values()))
+    if claim.along is not None and (len(shared) < 3 or not all(map(_is_number, shared))):
+        there = ", ".join(sorted(map(str, shared))) or "none"
+        return [f"a trend needs at least 3 numbers along {claim.along}, there are {there}"]
+    if digests["condition"] == digests.get("baseline"):
+        return ["its condition and its baseline are the same"]
+    return []
+
+
+def by_value_of(claim: Claim, conditions: Sequence[Mapping[str, Any]]) -> dict[Any, list[Mapping[str, Any]]]:
+    """Conditions by their value along the swept number of a claim; all together where it has none."""
+    groups: dict[Any, list[Mapping[str, Any]]] = {}
+    for condition in conditions:
+        groups.setdefault(condition[claim.along] if claim.along else "one", []).append(condition)
+    return groups
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _there(selection: Selection, conditions: Sequence[Mapping[str, Any]]) -> str:
     """Which values of the keys of a selection there are."""
     told = []
     for key in selection:
-        values = sorted({str(condition[key]) for condition in conditions if key in condition})
+        found = {condition[key] for condition in conditions if key in condition}
+        values = [str(value) for value in sorted(found, key=lambda value: (str(type(value)), value))]
         told.append(f"{key}: {', '.join(values[:12])}{', ...' if len(values) > 12 else ''}")
     return f"there are {'; '.join(told)}"
 
@@ -109,12 +150,16 @@ class Registered:
     Attributes:
         claim: the claim.
         registered: when, UTC.
-        before_data: whether the study had no result by then.
+        before_data: whether nothing of the study had been trained by then, in this folder.
+        seeds: how many were to be trained; verdicts keep their error rates for a number that was chosen beforehand.
+        earlier: what it said before it was changed, oldest first.
     """
 
     claim: Claim
     registered: str
     before_data: bool
+    seeds: int
+    earlier: list[Claim] = field(default_factory=list)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -150,28 +195,44 @@ def registry_of(study: Path) -> Registry:
         raise ConfigurationError([Problem(str(path), NO_VALUE, message)]) from error
 
 
-def register(study: Path, question: str, claims: Mapping[str, Claim], command: str) -> None:
+def register(study: Path, question: str, claims: Mapping[str, Claim], seeds: int, command: str) -> list[str]:
     """Write down what is predicted of a study, now.
 
-    A claim that is there unchanged keeps its date. Once there are results no claim is dropped, and one that is new or
-    changed is marked; before that claims may change freely.
+    A claim that is there unchanged keeps its date. Once training has begun no claim is dropped, and one that is new or
+    changed is marked and keeps what it said before; until then claims may change freely.
 
     Args:
         study: its folder.
         question: what it asks.
         claims: by name.
+        seeds: how many are to be trained.
         command: what the user typed.
+
+    Returns:
+        What happened, in words, a line for each thing that was not known before.
     """
     (study / ".locks").mkdir(parents=True, exist_ok=True)
     with FileLock(study / ".locks" / "claims.lock"):
         before = registry_of(study)
-        has_data = any(study.glob(f"*/{RESULTS}")) or any(study.glob(f"*/{UNFINISHED}/seeds-*"))
+        has_data = any(study.glob(f"*/{STATUS}")) or any(study.glob(f"*/{RESULTS}"))
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        made = dict(before.claims) if has_data else {}
+        made, told, fresh = dict(before.claims) if has_data else {}, [], 0
         for name, claim in claims.items():
             known = before.claims.get(name)
-            made[name] = known if known and known.claim == claim else Registered(claim, now, not has_data)
+            if known is not None and known.claim == claim and (has_data or known.seeds == seeds):
+                made[name] = known
+                continue
+            earlier = [*known.earlier, known.claim] if known is not None and has_data else []
+            made[name] = Registered(claim, now, not has_data, seeds, earlier)
+            fresh += not has_data
+            if has_data:
+                what = "changed" if earlier else "made"
+                told.append(f"claim {name} is {what} after the study's training has begun: it is marked so")
+        told += [f"claim {name} stays, although it is not predicted any more" for name in made if name not in claims]
+        if fresh:
+            told.append(f"{fresh} claim{'s' * (fresh > 1)} registered before the study is trained: {study / CLAIMS}")
         registry = Registry(question or before.question, command, made)
         if (registry.question, registry.claims) != (before.question, before.claims):
             text = yaml.safe_dump(to_plain(registry), sort_keys=False, allow_unicode=True, width=100)
             write_whole({study / CLAIMS: lambda path: path.write_text(_HEADER + text, encoding="utf-8")})
+    return told

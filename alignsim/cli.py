@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from alignsim.claims import problems_of, register
+from alignsim.claims import problems_of, register, registry_of
 from alignsim.config.command_line import FOR_THE_WHOLE_SWEEP, CommandLine, checked_command_line, conf_dir, plain_values
 from alignsim.config.load import TrainConfig, load
 from alignsim.config.problems import ConfigurationError, Problem, check
@@ -76,10 +76,12 @@ def _plan(sweep: Sweep, line: CommandLine) -> None:
 
 
 def _check_claims(jobs: Sequence[Job], line: CommandLine) -> None:
-    """Refuse claims about what there is not, but where the user trains only a part of what a preset sweeps."""
+    """Refuse claims that could not be judged; where the user trains a part of what a preset sweeps, only say so."""
     claims = jobs[0].config.run.claims
-    if claims and not line.narrowed and (problems := problems_of(claims, [job.values for job in jobs])):
-        raise ConfigurationError(problems)
+    if problems := problems_of(claims, [job.values for job in jobs]) if claims else []:
+        if not line.narrowed:
+            raise ConfigurationError(problems)
+        print(f"claims cannot all be judged from these conditions alone: {'; '.join(map(str, problems))}")
 
 
 def _register_claims(line: CommandLine, command: str) -> None:
@@ -87,7 +89,8 @@ def _register_claims(line: CommandLine, command: str) -> None:
     studies = {Path(job.config.run.output_dir, job.config.run.study): job.config.run for job in line.jobs}
     for folder, run in studies.items():
         if run.claims or run.question:
-            register(folder, run.question, run.claims, command)
+            for told in register(folder, run.question, run.claims, run.seeds.count, command):
+                print(told)
 
 
 def job_of(config: TrainConfig, choices: Mapping[str, str], overrides: Sequence[str], root: Path = Path()) -> Job:
@@ -149,6 +152,7 @@ def existing_study(values: Mapping[str, Any]) -> Path:
     if settings is not None:
         root = Path(settings.output_dir)
         if (root / settings.study).is_dir():
+            registry_of(root / settings.study)  # refuses a damaged one before anything is drawn
             return root / settings.study
         studies = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
         there = f"{root} has {', '.join(studies)}" if studies else f"{root} has no studies yet"

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
-from alignsim.claims import matches, problems_of, sides
+from alignsim.claims import by_value_of, matches, problems_of, sides
 from alignsim.config.claims import Claim
 from alignsim.results.versions import CONDITION
 from alignsim.statistics import Numbers, rank_correlations
-from alignsim.study import Study
+from alignsim.study import Study, condition_keys
 
-#: What is closer than this is the same: training is in single precision.
+#: Relative to the measure, what is closer than this is the same: training is in single precision.
 _DECIMALS = 6
 
 
@@ -27,13 +27,17 @@ class Evidence:
         values: for each seed the number whose mean is judged, (n,).
         pair: for each seed the two numbers that are compared, (2, n), where there are just two.
         table: for each seed the numbers along a swept value, (n, k), of a trend.
-        diverged: seeds that were left out.
+        along: these k values.
+        diverged: seeds that were left out because their training diverged, or their measure is not finite.
+        missing: seeds that only some of the conditions have.
     """
 
     values: Numbers
     pair: Numbers | None = None
     table: Numbers | None = None
+    along: Sequence[float] = ()
     diverged: int = 0
+    missing: int = 0
 
 
 class NoEvidenceError(Exception):
@@ -47,7 +51,8 @@ def evidence_of(study: Study, claim: Claim) -> Evidence:
         NoEvidenceError: a condition is missing, or more than one could be meant.
     """
     rows = study.all_rows
-    found = rows.drop_duplicates(["method", "env", CONDITION]).to_dict("records") if len(rows) else []
+    columns = ["method", "env", CONDITION, *condition_keys(rows)]
+    found = rows[columns].drop_duplicates(columns[:3]).to_dict("records") if len(rows) else []
     conditions = cast("list[dict[str, Any]]", found)
     if problems := problems_of({"it": claim}, conditions):
         raise NoEvidenceError("; ".join(problem.message for problem in problems))
@@ -57,44 +62,35 @@ def evidence_of(study: Study, claim: Claim) -> Evidence:
         tables[part] = _measured(study, claim, part, meant)
         if len(study.diverged):
             diverged |= set(study.diverged.seed[study.diverged[CONDITION].isin([c[CONDITION] for c in meant])])
-    if claim.along is None:
-        return _compared(claim, tables, diverged)
-    shared = sorted(set.intersection(*(set(table.columns) for table in tables.values())))
-    if len(shared) < 3:
-        raise NoEvidenceError(f"a trend needs at least 3 values of {claim.along}, there are {len(shared)}")
-    parts = _on_the_same_seeds({part: table[shared] for part, table in tables.items()}, diverged)
-    table = parts["condition"] - parts.get("baseline", 0)
-    return Evidence(rank_correlations(table), table=table, diverged=len(diverged))
+    if claim.along is not None:
+        shared = sorted(set.intersection(*(set(table.columns) for table in tables.values())))
+        tables = {part: table[shared] for part, table in tables.items()}
+    joined = pd.concat(tables, axis=1, join="inner").drop(index=list(diverged), errors="ignore")
+    finite = np.isfinite(joined.to_numpy()).all(axis=1)
+    kept = {part: joined[part].to_numpy()[finite] for part in tables}
+    evidence = _compared(claim, kept, list(tables["condition"].columns))
+    missing = set.union(*(set(table.index) for table in tables.values())) - diverged - set(joined.index)
+    return replace(evidence, diverged=len(diverged) + int((~finite).sum()), missing=len(missing))
 
 
-def _compared(claim: Claim, tables: Mapping[str, pd.DataFrame], diverged: set[int]) -> Evidence:
-    """Of a claim that is about a difference, or a difference of differences."""
-    parts = {part: numbers[:, 0] for part, numbers in _on_the_same_seeds(tables, diverged).items()}
-    values = parts["condition"] - parts.get("baseline", 0)
+def _compared(claim: Claim, parts: Mapping[str, Numbers], along: list[Any]) -> Evidence:
+    """What a claim is about, from the numbers (n, k) of its sides on the same seeds."""
+    difference = parts["condition"] - parts.get("baseline", 0)
     if claim.elsewhere is not None:
-        return Evidence(values - (parts["condition elsewhere"] - parts["baseline elsewhere"]), diverged=len(diverged))
-    pair = np.stack([parts["condition"], parts["baseline"]]) if "baseline" in parts else None
-    return Evidence(values, pair, diverged=len(diverged))
-
-
-def _on_the_same_seeds(tables: Mapping[str, pd.DataFrame], diverged: set[int]) -> dict[str, Numbers]:
-    """The numbers of the seeds that every table has whole, but the diverged ones."""
-    joined = pd.concat(tables, axis=1, join="inner").dropna().drop(index=list(diverged), errors="ignore")
-    return {part: joined[part].to_numpy().round(_DECIMALS) for part in tables}
+        difference = difference - (parts["condition elsewhere"] - parts["baseline elsewhere"])
+    scale = max((float(np.abs(numbers).max(initial=0)) for numbers in parts.values()), default=0) or 1.0
+    difference = (difference / scale).round(_DECIMALS) * scale
+    if claim.along is not None:
+        return Evidence(rank_correlations(difference), table=difference, along=along)
+    pair = np.stack([parts["condition"][:, 0], parts["baseline"][:, 0]]) if len(parts) == 2 else None
+    return Evidence(difference[:, 0], pair)
 
 
 def _measured(study: Study, claim: Claim, part: str, meant: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """The measure of one side of a claim, seeds by values along the swept number; one column where there is none."""
-    by_value: dict[Any, list[Mapping[str, Any]]] = {}
-    for condition in meant:
-        by_value.setdefault(condition[claim.along] if claim.along else "one", []).append(condition)
     columns = {}
-    for value, members in by_value.items():
-        digest, *others = {condition[CONDITION] for condition in members}
-        if others:
-            differing = [key for key in ("method", "env", *study.varied) if len({str(m[key]) for m in members}) > 1]
-            raise NoEvidenceError(f"{len(others) + 1} conditions could be its {part}: say which {', '.join(differing)}")
-        own = study.rows[study.rows[CONDITION] == digest].drop_duplicates("seed")
+    for value, members in by_value_of(claim, meant).items():
+        own = study.rows[study.rows[CONDITION] == members[0][CONDITION]].drop_duplicates("seed")
         columns[value] = own.set_index("seed")[claim.measure]
     table = pd.DataFrame(columns)
     if len(table) and table.isna().to_numpy().all():

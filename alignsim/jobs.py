@@ -23,7 +23,7 @@ from alignsim.results.folder import LOG, RunFolder
 from alignsim.results.states import JobState, Prospect
 from alignsim.results.survey import Survey
 from alignsim.results.tables import flatten, results_table, span
-from alignsim.results.versions import code_stamp
+from alignsim.results.versions import CONDITION, code_stamp
 
 if TYPE_CHECKING:
     import logging
@@ -227,8 +227,8 @@ class Job:
 
     @property
     def values(self) -> dict[str, Any]:
-        """What the condition is: the names of its method and environment and every value under its dotted key."""
-        return {"method": self.method, "env": self.env, **flatten(self.config.identity)}
+        """What the condition is: the names of its method and environment, its digest, its values by dotted keys."""
+        return {"method": self.method, "env": self.env, CONDITION: self.config.digest, **flatten(self.config.identity)}
 
 
 def chunks_of(seeds: Sequence[int], size: int, begun: Sequence[int] = ()) -> list[list[int]]:

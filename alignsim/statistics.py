@@ -24,6 +24,9 @@ LEVEL = 0.05
 RESAMPLES, LEAST_RESAMPLES = 9999, 999
 _IN_ALL, _AT_ONCE = 1e8, 4e6
 
+#: With more seeds than this the correction of a BCa interval is next to nothing and takes long: a percentile interval.
+MOST_FOR_BCA = 2000
+
 
 class Interval(NamedTuple):
     """An estimate from n seeds and its two-sided 95 % interval; the ends are NaN where there are fewer than two."""
@@ -115,6 +118,7 @@ def _bootstrap(
     samples: Sequence[Numbers], statistic: Callable[..., Any], method: str = "BCa", paired: bool = True
 ) -> Any:
     """Scipy's bootstrap over the last axis, paired samples resampled together."""
+    method = "percentile" if samples[0].shape[-1] > MOST_FOR_BCA else method
     from scipy.stats import bootstrap
 
     resample: Any = bootstrap
@@ -192,13 +196,13 @@ def superiority_p(values: npt.ArrayLike, margin: float = 0.0) -> float:
     shifted = np.asarray(values, dtype=float) - margin
     n, mean = len(shifted), shifted.mean()
     if np.ptp(shifted) == 0:
-        return 0.0 if mean > 0 else 1.0
+        return 2.0 ** (1 - n) if mean > 0 else 1.0  # of a sign test
     error = _standard_error(shifted)
     observed = mean / error
 
     def t_of_resamples(resamples: Numbers, axis: int = -1) -> Any:
-        # a resample of few different seeds can have next to no spread; so little is not believed
-        return (resamples.mean(axis) - mean) / np.maximum(_standard_error(resamples, axis), error / 100)
+        # a resample that lacks the one odd seed can have next to no spread: so little is not believed
+        return (resamples.mean(axis) - mean) / np.maximum(_standard_error(resamples, axis), error / 5)
 
     found = _bootstrap((shifted,), t_of_resamples, method="percentile").bootstrap_distribution
     resampled = (1 + (found >= observed).sum()) / (1 + len(found))
@@ -241,15 +245,25 @@ def rank_correlations(table: npt.ArrayLike) -> Numbers:
 
 
 def trend_p(table: npt.ArrayLike) -> float:
-    """How surely numbers rise along the columns of a table (seeds, k), k >= 3: Page's test for ordered alternatives.
+    """How surely numbers rise along the columns of a table (seeds, k), k >= 3; two-sided, 1 where they rather fall.
 
-    Ranks within each seed (Page 1963), so that seeds need not be comparable; two-sided, 1 where they rather fall.
+    The more cautious of two: Page's test for ordered alternatives (Page 1963), which ranks within each seed, so that
+    seeds need not be comparable, but takes the columns of a seed to be independent; and Student's t test of the seeds'
+    rank correlations, which does not. A trend of the whole: single steps may go the other way.
     """
+    from scipy.special import stdtr
     from scipy.stats import page_trend_test
 
+    numbers = np.asarray(table, dtype=float)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that ties make it approximate
-        return float(min(2 * page_trend_test(np.asarray(table, dtype=float)).pvalue, 1.0))
+        pages = float(2 * page_trend_test(numbers).pvalue)
+    correlations, n = rank_correlations(numbers), len(numbers)
+    if np.ptp(correlations) == 0:
+        students = 2.0 ** (1 - n) if correlations[0] > 0 else 1.0
+    else:
+        students = float(2 * stdtr(n - 1, -correlations.mean() / _standard_error(correlations)))
+    return min(max(pages, students), 1.0)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -276,22 +290,25 @@ def power(effect: float, spread: float, n: int, level: float = LEVEL) -> float:
     return float(nct.sf(stdtrit(n - 1, 1 - level / 2), n - 1, effect / spread * math.sqrt(n)))
 
 
-def seeds_needed(effect: float, spread: float, level: float = LEVEL, wanted: float = 0.8, most: int = 10**6) -> int:
-    """The fewest seeds with which such an effect would be found with a power, `most` where even these are not enough.
+def seeds_needed(
+    effects: Sequence[float], spread: float, level: float = LEVEL, wanted: float = 0.8, most: int = 10**6
+) -> int:
+    """The fewest seeds with which Student's t tests find all these effects, with a power; `most` where these do not.
 
     Args:
-        effect: distance of the mean from the margin.
+        effects: distances of the mean from the margins, one for each test that must be passed.
         spread: the standard deviation of a seed.
         level: the two-sided level.
-        wanted: the power.
+        wanted: the power, at least, to pass them all.
         most: where to stop looking.
     """
     from scipy.special import ndtri
 
-    if spread <= 0 or effect <= 0:
-        return most if effect <= 0 else 2
-    normal = ((ndtri(1 - level / 2) + ndtri(wanted)) * spread / effect) ** 2  # a little fewer than it takes
+    smallest = min(effects)
+    if spread <= 0 or smallest <= 0:
+        return most if smallest <= 0 else 2
+    normal = ((ndtri(1 - level / 2) + ndtri(wanted)) * spread / smallest) ** 2  # a little fewer than it takes
     n = max(int(min(normal, most)), 2)
-    while n < most and power(effect, spread, n, level) < wanted:
+    while n < most and 1 - sum(1 - power(effect, spread, n, level) for effect in effects) < wanted:
         n += 1
     return min(n, most)

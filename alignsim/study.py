@@ -91,13 +91,18 @@ class Study:
         return f"Left out, because their training diverged: {shown}."
 
 
+def condition_keys(rows: pd.DataFrame) -> list[str]:
+    """The dotted keys of conditions among the columns of a table of rows."""
+    others = {*LABELS, *MEASURES, *DIVERGED, *NAMES, RUN, CONDITION, CODE}
+    return [column for column in rows.columns if column not in others]
+
+
 def varied_keys(rows: pd.DataFrame) -> list[str]:
     """The dotted keys of conditions whose value differs between rows; a value against none differs too.
 
     That a method lacks a key of another method's, such as `method.rl.steps`, is no difference.
     """
-    no_keys = {*LABELS, *MEASURES, *DIVERGED, *NAMES, RUN, CONDITION, CODE}
-    keys = [column for column in rows.columns if column not in no_keys and not column.endswith("_target_")]
+    keys = [key for key in condition_keys(rows) if not key.endswith("_target_")]
     within = rows.groupby("method")[keys].nunique(dropna=False).gt(1).any()
     return [key for key in keys if within[key] or rows[key].nunique() > 1]
 

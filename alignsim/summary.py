@@ -10,7 +10,7 @@ import pandas as pd
 from alignsim.evaluation.measures import MEASURES
 from alignsim.statistics import interquartile_mean, mean_intervals, three
 from alignsim.study import Study, flat, paired
-from alignsim.verdicts import Verdict, prediction
+from alignsim.verdicts import Verdict, p_text, prediction
 
 #: The measure that figures and tables show first.
 PRIMARY = "normalized_value"
@@ -61,6 +61,8 @@ def summary_text(table: pd.DataFrame) -> str:
     """The summary as a table for the screen: normalized value, mean and 95 % interval."""
     keys = list(table.columns[: list(table.columns).index("seeds") + 1])
     shown = table[keys].rename(columns=lambda key: key.removeprefix("env."))
+    for key in shown.select_dtypes("float"):
+        shown[key] = shown[key].map("{:g}".format)
     if table.diverged.any():
         shown["diverged"] = table.diverged
     shown[PRIMARY] = table[PRIMARY].map(lambda value: three(value) if value == value else "-")
@@ -71,16 +73,22 @@ def summary_text(table: pd.DataFrame) -> str:
 
 
 def verdicts_shown(verdicts: Sequence[Verdict]) -> str:
-    """The verdicts for the screen: each with its estimate, interval and reason."""
+    """The verdicts for the screen: each with its estimate, interval and, where there is more to say, the reason."""
     width = max(len(verdict.name) for verdict in verdicts)
     lines = []
     for verdict in verdicts:
-        estimate = verdict.estimate
-        numbers = str(estimate) if estimate.n else "-"
-        seeds = f"{verdict.seeds} seeds" if verdict.seeds != 1 else "1 seed"
-        late = "" if verdict.made.before_data else "   (made when results were there)"
-        told = f"{numbers:<24} {prediction(verdict.claim):<24} p {verdict.p:.2g}, {seeds}{late}"
+        numbers = str(verdict.estimate) if verdict.estimate.n else "-"
+        p = verdict.p_against if verdict.outcome == "refuted" else verdict.p
+        late = "" if verdict.made.before_data else "   (made when training had begun)"
+        told = f"{numbers:<24} {prediction(verdict.claim):<24} p {p_text(p)}, {seeds_text(verdict)}{late}"
         lines.append(f"{verdict.outcome:<13} {verdict.name:<{width}}   {told}")
-        if verdict.outcome == "inconclusive":
-            lines.append(f"{'':<13} {verdict.why}")
+        lines += [f"{'':<13} {verdict.why}"] * (verdict.outcome == "inconclusive")
+        lines += [f"{'':<13} {note}" for note in verdict.notes]
     return "\n".join(lines)
+
+
+def seeds_text(verdict: Verdict) -> str:
+    """How many seeds stand behind a verdict, and how many do not, such as `14 seeds, 2 diverged`."""
+    parts = [f"{verdict.seeds} seed{'s' * (verdict.seeds != 1)}"]
+    parts += [f"{verdict.diverged} diverged"] * (verdict.diverged > 0)
+    return ", ".join(parts + [f"{verdict.missing} not in all conditions"] * (verdict.missing > 0))

@@ -22,7 +22,8 @@ def claim(**more):
 
 
 def condition(method="rlhf", env="gap", factor=2.0, **more):
-    return {"method": method, "env": env, "env.complexity_factor": factor, "model.network.prefix": True, **more}
+    values = {"method": method, "env": env, "env.complexity_factor": factor, "model.network.prefix": True, **more}
+    return {**values, "condition": str(values)}
 
 
 def test_a_selection_means_conditions_by_their_values():
@@ -63,13 +64,30 @@ def test_what_does_not_exist_is_named_with_what_does():
     )
     told = "\n".join(map(str, problems))
     assert "claims.a.measure=valu: must be one of normalized_value, value" in told
-    assert (
-        "claims.b=env=gapp method=rlhf: no condition of the study is its condition; there are env: gap, no_gap" in told
-    )
-    assert "claims.c.env.complexity_facto=2: unknown key; did you mean env.complexity_factor?" in told
+    assert "claims.b: no condition is its condition env=gapp method=rlhf; there are env: gap, no_gap;" in told
+    assert "claims.c.where.env.complexity_facto=2: unknown key; did you mean env.complexity_factor?" in told
     assert "claims.d.along=env.nothing: unknown key" in told
-    assert "claims.e=env=no_gap method=rlhf: no condition" in told
+    assert "claims.e: no condition is its condition env=no_gap method=rlhf" in told
     assert "fine" not in told
+
+
+def test_what_could_not_be_judged_is_refused_before_it_is_trained():
+    sweep = [condition(method, factor=factor) for method in ("rlhf", "dpo") for factor in (1.0, 2.0)]
+    told = {
+        name: "; ".join(problem.message for problem in problems_of({name: made}, sweep))
+        for name, made in {
+            "several": claim(),
+            "same": claim(condition={"method": "dpo"}, where={"env.complexity_factor": 1}),
+            "short": claim(predicts="increases", along="env.complexity_factor"),
+            "text": claim(predicts="increases", along="env", where={"env.complexity_factor": 1}),
+            "fine": claim(where={"env.complexity_factor": 1}),
+        }.items()
+    }
+    assert "several conditions could be its condition: say which env.complexity_factor" in told["several"]
+    assert told["same"] == "its condition and its baseline are the same"
+    assert told["short"] == "a trend needs at least 3 numbers along env.complexity_factor, there are 1.0, 2.0"
+    assert told["text"] == "a trend needs at least 3 numbers along env, there are gap"
+    assert told["fine"] == ""
 
 
 @pytest.mark.parametrize(
@@ -79,6 +97,11 @@ def test_what_does_not_exist_is_named_with_what_does():
         ({"predicts": "equal"}, "needs a `margin` above 0"),
         ({"predicts": "shrinks"}, "`elsewhere` and `predicts: shrinks` belong together"),
         ({"predicts": "shrinks", "elsewhere": {"env": "gap"}}, "it needs a `baseline`"),
+        ({"where": {"method": "dpo"}}, "`condition` and `where` both say method"),
+        (
+            {"predicts": "shrinks", "elsewhere": {}, "baseline": {"method": "dpo"}},
+            "`where` and `elsewhere` are the same",
+        ),
         ({"predicts": "increases"}, "`along` belongs to"),
         ({"predicts": "increases", "along": "beta", "margin": 0.1}, "a trend has no `margin`"),
         ({"margin": -0.1}, "claims.it.margin=-0.1: must be greater than or equal to 0"),
@@ -113,18 +136,27 @@ def test_every_preset_composes_and_its_claims_are_about_what_it_trains(preset):
 
 
 def test_a_claim_keeps_the_date_when_it_was_made_and_one_made_later_says_so(tmp_path):
-    register(tmp_path, "Is it so?", {"a": claim(), "typo": claim(margin=0.2)}, "first")
-    register(tmp_path, "", {"a": claim(), "b": claim(margin=0.2)}, "second")
+    told = register(tmp_path, "Is it so?", {"a": claim(), "typo": claim(margin=0.2)}, 8, "first")
+    assert told == [f"2 claims registered before the study is trained: {tmp_path / CLAIMS}"]
+    register(tmp_path, "", {"a": claim(), "b": claim(margin=0.2)}, 16, "second")
     early = registry_of(tmp_path)
     assert early.question == "Is it so?"
-    assert list(early.claims) == ["a", "b"], "before there are results claims come and go"
-    assert all(made.before_data for made in early.claims.values())
+    assert list(early.claims) == ["a", "b"], "before training claims come and go"
+    assert all(made.before_data and made.seeds == 16 for made in early.claims.values())
     (tmp_path / "dpo-gap-12345678").mkdir()
-    (tmp_path / "dpo-gap-12345678" / "results.csv").touch()
-    register(tmp_path, "", {"a": claim(margin=0.1), "c": claim()}, "third")
+    (tmp_path / "dpo-gap-12345678" / "status.json").touch()
+    assert register(tmp_path, "", {"a": claim(), "b": claim(margin=0.2)}, 32, "third") == []
+    assert registry_of(tmp_path) == early, "with more seeds as well"
+    told = register(tmp_path, "", {"a": claim(margin=0.1), "c": claim()}, 16, "fourth")
+    assert told == [
+        "claim a is changed after the study's training has begun: it is marked so",
+        "claim c is made after the study's training has begun: it is marked so",
+        "claim b stays, although it is not predicted any more",
+    ]
     late = registry_of(tmp_path).claims
     assert {name: made.before_data for name, made in late.items()} == {"a": False, "b": True, "c": False}
     assert late["b"] == early.claims["b"], "none is dropped"
+    assert late["a"].earlier == [claim()], "nor what it said"
 
 
 @pytest.mark.parametrize("content", ["claims: [", "claims: {it: {}}", "- 1", "claims: {it: 3}", "\x00"])
@@ -146,12 +178,14 @@ def test_a_preset_from_the_command_line_to_verdicts(tmp_path):
     tiny = [*TINY, "method.supervised.steps=5", "evaluation.prompts=5"]
     part = run("train", "-m", "experiment=gap_vs_no_gap", "method=dpo", *tiny, cwd=tmp_path)  # a part of it, here
     assert "2 conditions: 2 finished" in part
+    assert "claims cannot all be judged from these conditions alone" in part
+    assert "3 claims registered before the study is trained" in part
     study = tmp_path / "outputs" / "gap_vs_no_gap"
     assert all(made.before_data for made in registry_of(study).claims.values())
     assert "claims" not in yaml.safe_load((folders(study)["dpo-gap"] / "config.yaml").read_text())
 
     shown = run("plot", "study=gap_vs_no_gap", cwd=tmp_path)
-    assert "no condition of the study is its condition; there are" in shown
+    assert "no condition is its condition env=gap method=rlhf; there are" in shown
     verdicts = json.loads((study / "verdicts.json").read_text())
     assert [claim["verdict"] for claim in verdicts["claims"]] == ["inconclusive"] * 3
     assert verdicts["question"].startswith("Does two-stage RLHF beat DPO")

@@ -23,7 +23,9 @@ def claim(predicts, **more):
 
 
 def registry(**claims):
-    return Registry("Is it so?", "train", {name: Registered(made, "2026-01-01", True) for name, made in claims.items()})
+    return Registry(
+        "Is it so?", "train", {name: Registered(made, "2026-01-01", True, 16) for name, made in claims.items()}
+    )
 
 
 def study(values, diverged=()):
@@ -116,14 +118,27 @@ def test_a_trend_along_a_swept_value(predicts):
     assert verdict.outcome == of_some.outcome == ("supported" if predicts == "increases" else "refuted")
     assert verdict.estimate.mean > 0.8, "the mean rank correlation"
     assert of_two.outcome == "inconclusive"
-    assert "at least 3 values" in of_two.why
+    assert "at least 3 numbers" in of_two.why
+    assert verdict.notes == ()
+
+
+def test_a_trend_says_which_of_its_steps_go_the_other_way():
+    rng = np.random.default_rng(0)
+    dpo = rng.normal(0.6, 0.1, 16)
+    numbers = {("dpo", "gap", factor): dpo for factor in (1.0, 2.0, 3.0, 4.0, 5.0)}
+    for factor, advantage in ((1.0, 0.0), (2.0, 0.1), (3.0, 0.2), (4.0, 0.4), (5.0, 0.3)):
+        numbers["rlhf", "gap", factor] = dpo + advantage + rng.normal(0, 0.01, 16)
+    (verdict,) = judge(study(numbers), registry(it=claim("increases", along="env.complexity_factor")))
+    assert verdict.outcome == "supported", "on the whole"
+    (note,) = verdict.notes
+    assert note.startswith("not all the way: from 4 to 5 it falls, by -0.1")
 
 
 def test_too_few_seeds_are_inconclusive_however_large_the_difference():
     (verdict,) = judge(differing(3.0, n=FEWEST_SEEDS - 1), registry(it=claim("greater", where=GAP)))
     assert verdict.outcome == "inconclusive"
     assert verdict.needed == FEWEST_SEEDS
-    assert "7 seeds are too few" in verdict.why
+    assert "7 seeds: too few" in verdict.why
     assert outcome(differing(3.0, n=FEWEST_SEEDS), it=claim("greater", where=GAP)) == {"it": "supported"}
 
 
@@ -134,7 +149,7 @@ def test_an_inconclusive_verdict_says_about_how_many_seeds_it_takes():
     n = verdict.needed
     spread = (verdict.estimate.high - verdict.estimate.low) / 3.92 * 4
     assert statistics.power(abs(verdict.estimate.mean), spread, n) == pytest.approx(0.8, abs=0.1)
-    assert f"about {n:,} seeds" in verdict.why
+    assert f"about {n:,} fresh seeds would support it" in verdict.why
 
 
 def test_p_values_are_corrected_for_the_number_of_claims():
@@ -156,12 +171,46 @@ def test_a_claim_without_evidence_says_what_is_missing():
     assert "there are env: gap, no_gap" in whys["condition"]
     assert "did you mean env.complexity_factor?" in whys["key"]
     assert "must be one of normalized_value" in whys["measure"]
-    assert "2 conditions could be its condition: say which env" in whys["several"]
+    assert "several conditions could be its condition: say which env, env.complexity_factor" in whys["several"]
 
 
 def test_diverged_seeds_are_left_out_of_both_sides_and_counted():
+    (verdict,) = judge(differing(0.3, diverged=[3]), registry(it=claim("greater", where=GAP)))
+    assert (verdict.seeds, verdict.diverged, verdict.outcome) == (15, 1, "supported")
     (verdict,) = judge(differing(0.3, diverged=[3, 4]), registry(it=claim("greater", where=GAP)))
-    assert (verdict.seeds, verdict.diverged, verdict.outcome) == (14, 2, "supported")
+    assert verdict.outcome == "inconclusive"
+    assert verdict.why == "2 seeds diverged: the 14 that are left may be a selection"
+
+
+def test_seeds_without_a_partner_are_counted():
+    found = differing(0.3)
+    lacking = Study("test", found.rows[(found.rows.method == "rlhf") | (found.rows.seed < 12)], [])
+    (verdict,) = judge(lacking, registry(it=claim("greater", where=GAP)))
+    assert (verdict.seeds, verdict.missing) == (12, 4)
+
+
+def test_more_seeds_than_were_registered_are_said():
+    (verdict,) = judge(differing(0.3, n=20), registry(it=claim("greater", where=GAP)))
+    assert verdict.notes == (
+        "judged on 20 seeds, registered for 16: a verdict that was waited for is wrong more often",
+    )
+
+
+def test_an_odd_seed_among_equal_ones_does_not_undo_a_clear_effect():
+    difference = np.array([0.3] * 15 + [0.26]) + np.random.default_rng(0).normal(0, 1e-4, 16)
+    dpo = np.full(16, 0.6)
+    found = study({("rlhf", "gap", 2.0): dpo + difference, ("dpo", "gap", 2.0): dpo})
+    assert outcome(found, it=claim("greater", margin=0.1)) == {"it": "supported"}
+
+
+def test_float_noise_is_no_trend():
+    rng = np.random.default_rng(0)
+    numbers = {}
+    for factor in (1.0, 2.0, 3.0, 4.0):
+        dpo = rng.normal(0.6 - factor / 10, 0.1, 16)
+        numbers["dpo", "gap", factor], numbers["rlhf", "gap", factor] = dpo, dpo + 0.1
+    (verdict,) = judge(study(numbers), registry(it=claim("increases", along="env.complexity_factor")))
+    assert (verdict.outcome, verdict.estimate.mean) == ("inconclusive", 0)
 
 
 def test_verdicts_json_is_strict_json_with_all_that_was_judged():
@@ -174,5 +223,5 @@ def test_verdicts_json_is_strict_json_with_all_that_was_judged():
     assert wins["interval"][0] < wins["estimate"] < wins["interval"][1]
     assert wins["p_value"] < LEVEL <= wins["p_value_against"]
     assert wins["source"] == "a test"
-    assert wins["made_before_the_data"] is True
+    assert wins["made_before_training"] is True
     assert content["claims"][-1]["estimate"] is None

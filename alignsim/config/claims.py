@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import field
 from typing import Annotated, Literal
 
@@ -57,6 +58,11 @@ class Claim:
             raise ValueError("`elsewhere` and `predicts: shrinks` belong together")
         if self.predicts == "shrinks" and self.baseline is None:
             raise ValueError("`predicts: shrinks` is about a difference: it needs a `baseline`")
+        if self.where == self.elsewhere:
+            raise ValueError("`where` and `elsewhere` are the same")
+        for part, place in itertools.product(("condition", "baseline"), ("where", "elsewhere")):
+            if both := set(getattr(self, part) or {}) & set(getattr(self, place) or {}):
+                raise ValueError(f"`{part}` and `{place}` both say {', '.join(sorted(both))}")
         if (self.along is not None) != trend:
             raise ValueError("`along` belongs to `predicts: increases` and `decreases`, and they need it")
         if trend and self.margin:

@@ -14,13 +14,11 @@ import jinja2
 import pandas as pd
 
 from alignsim.claims import Registry
-from alignsim.evaluation.measures import DIVERGED, MEASURES
 from alignsim.results.folder import RunFolder
 from alignsim.results.states import Status
 from alignsim.results.tables import span
-from alignsim.results.versions import CODE, CONDITION
 from alignsim.statistics import Interval, three
-from alignsim.study import LABELS, NAMES, Study
+from alignsim.study import NAMES, Study, condition_keys
 from alignsim.summary import PRIMARY
 from alignsim.verdicts import FEWEST_SEEDS, Verdict, prediction, quantity
 
@@ -183,8 +181,7 @@ def _provenance(study: Study, registry: Registry, statuses: Sequence[Status], co
     versions["seeds"] = {span(sorted(map(int, rows.seed.unique())))}
     analysed = ", ".join(f"{package} {version(package)}" for package in ("alignsim", "numpy", "scipy", "pandas"))
     versions["summarised with"] = {analysed}
-    keys = [key for key in rows.columns if key not in {*LABELS, *NAMES, *MEASURES, *DIVERGED, CONDITION, CODE, "run"}]
-    shared = [key for key in keys if key not in study.varied and rows[key].notna().any()]
+    shared = [key for key in condition_keys(rows) if key not in study.varied and rows[key].notna().any()]
     conditions = rows.drop_duplicates(list(NAMES))
     return {
         "count": f"{len(conditions)} conditions with {len(rows)} finished runs (a run is a condition and a seed).",

@@ -50,7 +50,7 @@ def study(tmp_path_factory):
         "loses": Claim(says="RLHF loses", predicts="less", where={"env.complexity_factor": 2.0}, **compared),
         "nowhere": Claim(says="And there?", predicts="greater", where={"env": HOSTILE + "?"}, **compared),
     }
-    register(folder, f"Is it so {HOSTILE}?", claims, f"train {HOSTILE}")
+    register(folder, f"Is it so {HOSTILE}?", claims, 12, f"train {HOSTILE}")
     for method, gap, no_gap in (("rlhf", 0.9, 0.91), ("dpo", 0.5, 0.905)):
         write_condition(folder, method, HOSTILE, 2.0, gap)
         write_condition(folder, method, "no_gap", 1.0, no_gap, state="failed" if method == "dpo" else "finished")
