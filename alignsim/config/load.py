@@ -82,15 +82,18 @@ def load(values: Mapping[str, Any]) -> TrainConfig:
 
 def to_plain(part: Any) -> dict[str, Any]:
     """A configuration dataclass as plain values; a group names its class in `_target_`."""
-    if isinstance(part, Mapping):
-        return {name: to_plain(value) if dataclasses.is_dataclass(value) else value for name, value in part.items()}
     plain: dict[str, Any] = {}
     if any(isinstance(part, import_class(base)) for base, _ in GROUPS.values()):
         plain["_target_"] = f"{type(part).__module__}.{type(part).__qualname__}"
-    for name in knobs(type(part)):
-        value = getattr(part, name)
-        plain[name] = to_plain(value) if dataclasses.is_dataclass(value) or isinstance(value, Mapping) else value
-    return plain
+    return plain | {name: _plain_value(getattr(part, name)) for name in knobs(type(part))}
+
+
+def _plain_value(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_plain(value)
+    if isinstance(value, Mapping):
+        return {key: _plain_value(inner) for key, inner in value.items()}
+    return [_plain_value(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def import_class(path: str) -> type:
