@@ -77,13 +77,20 @@ def test_the_summary_has_a_row_for_each_condition_and_difference():
 def test_the_headline_follows_the_numbers_and_turns_over_with_them(swap):
     differences = np.random.default_rng(0).normal(0.3, 0.05, 16) * (-1 if swap else 1)
     ahead, tie = mean_interval(differences), mean_interval(differences - differences.mean())
+    unclear = mean_interval(3 * (differences - differences.mean()))
     assert ahead.lead == (-1 if swap else 1)
     assert tie.lead == 0
-    said = headline("rlhf", "dpo", {"gap": ahead, "no_gap": tie})
+    said = headline("rlhf", "dpo", {"gap": ahead, "no_gap": tie, "other": unclear}).splitlines()
     first, second = ("DPO", "RLHF") if swap else ("RLHF", "DPO")
-    assert (
-        said
-        == f"gap: {first} is ahead of {second} by {abs(ahead.mean):.3f}\nno_gap: no difference of RLHF and DPO detected"
+    assert said == [
+        f"gap: {first} is ahead of {second} by {abs(ahead.mean):.3f}",
+        "no_gap: RLHF and DPO are within 0.05 of each other",
+        "other: no difference of RLHF and DPO detected",
+    ]
+    way = "behind" if swap else "ahead"
+    many = headline("rlhf", "dpo", {"a": ahead, "b": tie, "c": unclear, "d": mean_interval([0.1])})
+    assert many == (
+        f"RLHF against DPO in 4 settings: {way} in 1, within 0.05 in 1, no difference detected in 1, one seed only in 1"
     )
     assert signed(ahead).startswith("-0.287 [-0.3" if swap else "+0.287 [0.2")
 

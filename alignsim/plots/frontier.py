@@ -74,7 +74,7 @@ def draw(study: Study) -> list[Drawing]:
 
 def _draw_place(axes: Axes, study: Study, rows: pd.DataFrame, styles: dict[str, Look]) -> list[Annotation]:
     """The bound, paths of training, final policies with intervals; returns what is written beside them."""
-    labels = []
+    labels, nearest = [], np.inf
     farthest = _draw_paths(axes, study, rows, styles)
     for variant, look in styles.items():
         members = rows[rows.variant == variant]
@@ -93,14 +93,14 @@ def _draw_place(axes: Axes, study: Study, rows: pd.DataFrame, styles: dict[str, 
             elinewidth=1.2,
             capsize=2,
         )
-        farthest = max(farthest, float(kl["mean"].max()))
+        farthest, nearest = max(farthest, float(kl["mean"].max())), min(nearest, float(kl["mean"].min()))
         for x, y, beta in zip(kl["mean"], reward["mean"], kl[_BETA], strict=True):
             labels.append(
                 axes.annotate(f"{beta:g}", (x, y), (5, 5), textcoords="offset points", fontsize=8, color=look.colour)
             )
     bound = rows.drop_duplicates([_BETA, "seed"]).groupby(_BETA).optimal_value.mean().dropna()
-    if len(bound) and farthest > 0:
-        grid = np.linspace(0, 1.05 * farthest, 200)
+    if len(bound) and farthest > 0:  # nearer to the reference it would need larger betas than these
+        grid = np.linspace(max(nearest, 0), 1.05 * farthest, 200)
         most = (bound.to_numpy()[:, None] + bound.index.to_numpy()[:, None] * grid).min(0)
         axes.plot(grid, most, color="0.5", lw=1.6, zorder=1)
     return labels

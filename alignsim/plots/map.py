@@ -15,6 +15,7 @@ from alignsim.plots.layout import WIDTH, finish, new_figure
 from alignsim.plots.means import advantages, intervals
 from alignsim.plots.scales import axis_name, swept_numbers
 from alignsim.plots.style import (
+    TIE,
     Drawing,
     file_names,
     headline,
@@ -27,9 +28,6 @@ from alignsim.plots.style import (
 )
 from alignsim.statistics import Interval
 from alignsim.study import Study, name_of_key
-
-#: A mean advantage nearer to 0 than this counts as a tie.
-TIE = 0.05
 
 _MOST_PANELS = 4
 _Array = npt.NDArray[np.float64]

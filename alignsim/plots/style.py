@@ -30,6 +30,9 @@ T = TypeVar("T")
 #: How a line is dashed, as matplotlib takes it.
 Dash: TypeAlias = Literal["-", "--", ":", "-."] | tuple[float, tuple[float, ...]]
 
+#: An advantage whose interval is closer to 0 than this, in units of the optimum, is told as a tie.
+TIE = 0.05
+
 VALUE_LABEL = "Normalized value\n(0 = reference policy, 1 = optimum)"
 
 #: With fewer seeds a bootstrap interval is too narrow.
@@ -194,25 +197,34 @@ def headline(variant: str, baseline: str, advantages: Mapping[str, Interval]) ->
     ahead, behind = name_of(variant), name_of(baseline)
     if all(interval.n < 2 for interval in advantages.values()):
         return f"{ahead} and {behind}: one seed, so no interval and no conclusion"
-    leads = [interval.lead for interval in advantages.values()]
-    if len(leads) > 3:
-        words = {1: "ahead in", -1: "behind in", 0: "no difference detected in", None: "one seed only in"}
-        counts = {word: leads.count(lead) for lead, word in words.items()}
-        if counts["ahead in"] == len(leads):
-            return f"{ahead} is ahead of {behind} in all {len(leads)} settings"
-        told = ", ".join(f"{word} {count}" for word, count in counts.items() if count)
-        return f"{ahead} against {behind} in {len(leads)} settings: {told}"
-    said: dict[int | None, str] = {
-        1: "{0} is ahead of {1} by {2:.3f}",
-        -1: "{1} is ahead of {0} by {2:.3f}",
-        0: "no difference of {0} and {1} detected",
-        None: "one seed of {0} and {1}, no conclusion",
+    words = {
+        "ahead": f"{ahead} is ahead of {behind} by {{:.3f}}",
+        "behind": f"{behind} is ahead of {ahead} by {{:.3f}}",
+        f"within {TIE:g}": f"{ahead} and {behind} are within {TIE:g} of each other",
+        "no difference detected": f"no difference of {ahead} and {behind} detected",
+        "one seed only": f"one seed of {ahead} and {behind}, no conclusion",
     }
-    parts = []
-    for setting, interval in advantages.items():
-        told = said[interval.lead].format(ahead, behind, abs(interval.mean))
-        parts.append(f"{', '.join(setting.splitlines())}: {told}")
+    found = {setting: _outcome(interval) for setting, interval in advantages.items()}
+    if len(found) > 3:
+        counts = {word: list(found.values()).count(word) for word in words}
+        if counts["ahead"] == len(found):
+            return f"{ahead} is ahead of {behind} in all {len(found)} settings"
+        told = ", ".join(f"{word} in {count}" for word, count in counts.items() if count)
+        return f"{ahead} against {behind} in {len(found)} settings: {told}"
+    parts = [
+        f"{', '.join(setting.splitlines())}: {words[outcome].format(abs(advantages[setting].mean))}"
+        for setting, outcome in found.items()
+    ]
     return "\n".join(parts)
+
+
+def _outcome(interval: Interval) -> str:
+    """What an advantage and its interval show."""
+    if interval.n < 2:
+        return "one seed only"
+    if interval.low > -TIE and interval.high < TIE:
+        return f"within {TIE:g}"
+    return {1: "ahead", -1: "behind"}.get(interval.lead or 0, "no difference detected")
 
 
 def save(figure: Figure, path: Path) -> list[Path]:

@@ -60,7 +60,7 @@ def study(tmp_path_factory):
 
 def test_the_page_says_what_was_asked_found_and_done(study):
     text = (study / "report.html").read_text()
-    assert "Of 3 claims: 1 supported, 1 refuted, 1 inconclusive. 4 conditions, 12 seeds each." in text
+    assert "Of 3 claims: 1 supported, 1 refuted, 1 inconclusive. 4 conditions, 12 seeds each. Something failed" in text
     assert "python scripts/train.py" in text
     assert "python scripts/plot.py study=hostile" in text
     assert "2026-01-01 10:00 UTC" in text
@@ -117,24 +117,24 @@ def visit(browser, study):
 
 
 def column(page, number):
-    return page.locator(f"#summary tbody td:nth-child({number})").all_text_contents()
+    return page.locator(f"#means tbody td:nth-child({number})").all_text_contents()
 
 
 def test_a_table_sorts_by_mouse_and_by_keyboard(visit):
     page = visit()
-    headings = page.locator("#summary th").all_text_contents()
+    headings = page.locator("#means th").all_text_contents()
     number = headings.index("normalized value [95 %]") + 1
-    button = page.get_by_role("button", name="normalized value")
+    button = page.locator("#means").get_by_role("button", name="normalized value")
     button.click()
     rising = [float(text.split()[0]) for text in column(page, number)]
     assert rising == sorted(rising)
-    assert page.locator("#summary th[aria-sort=ascending]").count() == 1
+    assert page.locator("#means th[aria-sort=ascending]").count() == 1
     button.press("Enter")
     falling = [float(text.split()[0]) for text in column(page, number)]
     assert falling == rising[::-1]
-    page.get_by_role("button", name="method").press("Space")
+    page.locator("#means").get_by_role("button", name="method").press("Space")
     assert column(page, 1) == sorted(column(page, 1))
-    assert page.locator("#summary th[aria-sort]").count() == 1
+    assert page.locator("#means th[aria-sort]").count() == 1
 
 
 def test_the_page_is_shown_whole_on_a_phone_and_in_the_dark(visit, tmp_path):

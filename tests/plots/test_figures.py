@@ -412,7 +412,7 @@ def test_learning_curves_show_losses_values_and_rewards_with_bands(tmp_path):
     assert len(true.get_xdata()) <= 60
     assert {learned.get_linestyle(), true.get_linestyle()} == {"-", "--"}
     assert all(len(axes.collections) for axes in grid.ravel())
-    assert "Learned minus true reward at the end of RL, mean over 2 settings: +0.530" in drawing.says
+    assert "Learned minus true reward at the end of RL: +0.530" in drawing.says
 
 
 def test_without_training_curves_there_is_no_such_figure(tmp_path):
