@@ -122,7 +122,7 @@ def _bootstrap(
     from scipy.stats import bootstrap
 
     resample: Any = bootstrap
-    size = max(samples[0].size, 1)
+    size = max(samples[0].size, 1) * (1 if len(samples) == 1 else 10)  # two samples are ranked, which takes longer
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of rows whose resamples are all the same
         return resample(

@@ -191,6 +191,13 @@ def test_a_preset_from_the_command_line_to_verdicts(tmp_path):
     assert verdicts["question"].startswith("Does two-stage RLHF beat DPO")
 
 
+def test_a_preset_that_is_not_global_is_told_what_it_lacks(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("study: mine\n")
+    with pytest.raises(ConfigurationError, match="the first line of a preset must be `# @package _global_`"):
+        checked_command_line(["--config-dir", str(tmp_path), "-m", "+experiment=mine", "beta=1,2"], "train", load)
+
+
 def test_a_user_adds_a_claim_by_writing_yaml(tmp_path):
     own = tmp_path / "mine" / "experiment"
     own.mkdir(parents=True)

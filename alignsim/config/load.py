@@ -68,7 +68,9 @@ def load(values: Mapping[str, Any]) -> TrainConfig:
     rest = {key: value for key, value in values.items() if key not in GROUPS}
     allowed = [*GROUPS, *knobs(RunSettings)]
     unknown = [key for key in rest if key not in allowed]
-    problems += [unknown_key(key, allowed, rest.pop(key)) for key in unknown]
+    problems += [unknown_key(key, allowed, rest.pop(key)) for key in unknown if key != "experiment"]
+    if rest.pop("experiment", None) is not None:
+        problems.append(Problem("experiment", NO_VALUE, "the first line of a preset must be `# @package _global_`"))
     run = check(RunSettings, rest, "", problems)
     if parts["env"] is not None and parts["model"] is not None:
         width, length = parts["model"].network.hidden_dim, parts["env"].output_dim

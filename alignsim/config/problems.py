@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ArgsKwargs, ErrorDetails
 
 T = TypeVar("T")
 
@@ -118,7 +118,8 @@ def _problem(schema: type, details: ErrorDetails, prefix: str) -> Problem:
         return Problem(key, NO_VALUE, "is missing")
     message = details["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     message = message.replace("a valid integer", "a whole number").replace("a valid number", "a number")
-    return Problem(key, details["input"], message)
+    whole = isinstance(details["input"], (Mapping, ArgsKwargs))  # what is wrong is not one value but how several fit
+    return Problem(key, NO_VALUE if whole else details["input"], message)
 
 
 def _nested(schema: Any, path: list[str]) -> type:
