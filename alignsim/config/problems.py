@@ -118,7 +118,8 @@ def _problem(schema: type, details: ErrorDetails, prefix: str) -> Problem:
         return Problem(key, NO_VALUE, "is missing")
     message = details["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     message = message.replace("a valid integer", "a whole number").replace("a valid number", "a number")
-    whole = isinstance(details["input"], (Mapping, ArgsKwargs))  # what is wrong is not one value but how several fit
+    # what is wrong may be how the parts of a value fit together
+    whole = details["type"] == "value_error" and isinstance(details["input"], (Mapping, ArgsKwargs))
     return Problem(key, NO_VALUE if whole else details["input"], message)
 
 
