@@ -41,9 +41,9 @@ _READING = (
 
 def draw(study: Study) -> list[Drawing]:
     """A column for each setting but for beta; nothing where beta does not vary within one."""
-    rows = study.rows
-    if _BETA not in study.varied or rows.empty:
+    if _BETA not in study.varied or study.rows.empty:
         return []
+    rows = study.rows.sort_values([key for key in study.shared if key != _BETA] or ["env"])
     rows = rows.assign(place=name_settings_and_variants(rows.drop(columns=_BETA)).setting)
     styles = dict(list(looks(rows).items())[:_MOST_VARIANTS])
     rows = rows[rows.variant.isin(styles) & np.isfinite(rows.reward) & np.isfinite(rows.kl)]
