@@ -19,13 +19,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from alignsim.claims import problems_of, register, registry_of
+from alignsim.claims import problems_of
 from alignsim.config.command_line import FOR_THE_WHOLE_SWEEP, CommandLine, checked_command_line, conf_dir, plain_values
 from alignsim.config.load import TrainConfig, load
 from alignsim.config.problems import ConfigurationError, Problem, check
 from alignsim.config.settings import PlotSettings
 from alignsim.jobs import Job, Report
 from alignsim.launch import taking_part
+from alignsim.registry import register, registry_of
 from alignsim.sweep import Sweep
 
 
@@ -154,7 +155,8 @@ def existing_study(values: Mapping[str, Any]) -> Path:
         if (root / settings.study).is_dir():
             registry_of(root / settings.study)  # refuses a damaged one before anything is drawn
             return root / settings.study
-        studies = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+        folders = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+        studies = [name for name in folders if not name.startswith(".")]
         there = f"{root} has {', '.join(studies)}" if studies else f"{root} has no studies yet"
         problems.append(Problem("study", settings.study, f"does not exist; {there}"))
     raise ConfigurationError(problems)

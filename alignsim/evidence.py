@@ -28,6 +28,7 @@ class Evidence:
         pair: for each seed the two numbers that are compared, (2, n), where there are just two.
         table: for each seed the numbers along a swept value, (n, k), of a trend.
         along: these k values.
+        dropped: values that only one side of the claim has.
         diverged: seeds that were left out because their training diverged, or their measure is not finite.
         missing: seeds that only some of the conditions have.
     """
@@ -36,6 +37,7 @@ class Evidence:
     pair: Numbers | None = None
     table: Numbers | None = None
     along: Sequence[float] = ()
+    dropped: Sequence[float] = ()
     diverged: int = 0
     missing: int = 0
 
@@ -56,21 +58,24 @@ def evidence_of(study: Study, claim: Claim) -> Evidence:
     conditions = cast("list[dict[str, Any]]", found)
     if problems := problems_of({"it": claim}, conditions):
         raise NoEvidenceError("; ".join(problem.message for problem in problems))
-    tables, diverged = {}, set[int]()
-    for part, selection in sides(claim).items():
-        meant = [condition for condition in conditions if matches(selection, condition)]
-        tables[part] = _measured(study, claim, part, meant)
-        if len(study.diverged):
-            diverged |= set(study.diverged.seed[study.diverged[CONDITION].isin([c[CONDITION] for c in meant])])
-    if claim.along is not None:
-        shared = sorted(set.intersection(*(set(table.columns) for table in tables.values())))
-        tables = {part: table[shared] for part, table in tables.items()}
+    meant = {part: [c for c in conditions if matches(chosen, c)] for part, chosen in sides(claim).items()}
+    groups = {part: by_value_of(claim, members) for part, members in meant.items()}
+    everywhere = set.intersection(*(set(by_value) for by_value in groups.values()))
+    along = [value for value in groups["condition"] if value in everywhere]
+    along = sorted(along) if claim.along else along
+    used = {part: [by_value[value] for value in along] for part, by_value in groups.items()}
+    digests = {members[0][CONDITION] for chosen in used.values() for members in chosen}
+    seeds, diverged = (_seeds_of(table, digests) for table in (study.rows, study.diverged))
+    tables = {part: _measured(study, claim, part, chosen) for part, chosen in used.items()}
     joined = pd.concat(tables, axis=1, join="inner").drop(index=list(diverged), errors="ignore")
     finite = np.isfinite(joined.to_numpy()).all(axis=1)
     kept = {part: joined[part].to_numpy()[finite] for part in tables}
-    evidence = _compared(claim, kept, list(tables["condition"].columns))
-    missing = set.union(*(set(table.index) for table in tables.values())) - diverged - set(joined.index)
-    return replace(evidence, diverged=len(diverged) + int((~finite).sum()), missing=len(missing))
+    return replace(
+        _compared(claim, kept, along),
+        dropped=sorted(set.union(*(set(by_value) for by_value in groups.values())) - everywhere),
+        diverged=len(diverged) + int((~finite).sum()),
+        missing=len(seeds - diverged - set(joined.index)),
+    )
 
 
 def _compared(claim: Claim, parts: Mapping[str, Numbers], along: list[Any]) -> Evidence:
@@ -86,13 +91,18 @@ def _compared(claim: Claim, parts: Mapping[str, Numbers], along: list[Any]) -> E
     return Evidence(difference[:, 0], pair)
 
 
-def _measured(study: Study, claim: Claim, part: str, meant: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The measure of one side of a claim, seeds by values along the swept number; one column where there is none."""
-    columns = {}
-    for value, members in by_value_of(claim, meant).items():
+def _seeds_of(rows: pd.DataFrame, digests: set[str]) -> set[int]:
+    """The seeds that rows have of any of these conditions."""
+    return set(rows.seed[rows[CONDITION].isin(digests)]) if len(rows) else set()
+
+
+def _measured(study: Study, claim: Claim, part: str, groups: Sequence[Sequence[Mapping[str, Any]]]) -> pd.DataFrame:
+    """The measure of one side of a claim, of the seeds that all have; a column for each value of the swept number."""
+    columns = []
+    for members in groups:
         own = study.rows[study.rows[CONDITION] == members[0][CONDITION]].drop_duplicates("seed")
-        columns[value] = own.set_index("seed")[claim.measure]
-    table = pd.DataFrame(columns)
+        columns.append(own.set_index("seed")[claim.measure])
+    table: pd.DataFrame = pd.concat(columns, axis=1, join="inner")
     if len(table) and table.isna().to_numpy().all():
         raise NoEvidenceError(f"its {part} has no {claim.measure}")
     return table

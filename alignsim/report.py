@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignsim.claims import registry_of
+from alignsim.registry import registry_of
 from alignsim.results.files import write_whole
 from alignsim.study import Study, load_study
 from alignsim.summary import summary, summary_text, verdicts_shown

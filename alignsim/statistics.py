@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,9 @@ Numbers = npt.NDArray[np.float64]
 
 #: Two-sided level of every interval, test and verdict.
 LEVEL = 0.05
+
+#: How likely a true effect is to be found with as many seeds as are said to be needed.
+POWER = 0.8
 
 #: Resamples of a bootstrap, fewer where there are so many numbers that it would take long; how many numbers are
 #: resampled in all, and how many at once.
@@ -290,25 +294,19 @@ def power(effect: float, spread: float, n: int, level: float = LEVEL) -> float:
     return float(nct.sf(stdtrit(n - 1, 1 - level / 2), n - 1, effect / spread * math.sqrt(n)))
 
 
-def seeds_needed(
-    effects: Sequence[float], spread: float, level: float = LEVEL, wanted: float = 0.8, most: int = 10**6
-) -> int:
+def seeds_needed(effects: Sequence[float], spread: float, level: float = LEVEL, most: int = 10**6) -> int:
     """The fewest seeds with which Student's t tests find all these effects, with a power; `most` where these do not.
 
     Args:
         effects: distances of the mean from the margins, one for each test that must be passed.
         spread: the standard deviation of a seed.
         level: the two-sided level.
-        wanted: the power, at least, to pass them all.
         most: where to stop looking.
     """
-    from scipy.special import ndtri
+    if spread <= 0 or min(effects) <= 0:
+        return most if min(effects) <= 0 else 2
 
-    smallest = min(effects)
-    if spread <= 0 or smallest <= 0:
-        return most if smallest <= 0 else 2
-    normal = ((ndtri(1 - level / 2) + ndtri(wanted)) * spread / smallest) ** 2  # a little fewer than it takes
-    n = max(int(min(normal, most)), 2)
-    while n < most and 1 - sum(1 - power(effect, spread, n, level) for effect in effects) < wanted:
-        n += 1
-    return min(n, most)
+    def enough(n: int) -> bool:
+        return 1 - sum(1 - power(effect, spread, n, level) for effect in effects) >= POWER
+
+    return 2 + bisect_left(range(2, most), True, key=enough)

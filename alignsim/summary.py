@@ -10,7 +10,8 @@ import pandas as pd
 from alignsim.evaluation.measures import MEASURES
 from alignsim.statistics import interquartile_mean, mean_intervals, three
 from alignsim.study import Study, flat, paired
-from alignsim.verdicts import Verdict, p_text, prediction
+from alignsim.verdicts import Verdict
+from alignsim.wording import counted, p_text, prediction
 
 #: The measure that figures and tables show first.
 PRIMARY = "normalized_value"
@@ -26,9 +27,10 @@ def summary(study: Study) -> pd.DataFrame:
     for variant, baseline in study.comparisons:
         name = f"{flat(variant)} - {flat(baseline)}"
         tables.append(paired(study, variant, baseline).assign(method=name, left_out=False))
-        lost = study.diverged[study.diverged.variant.isin([variant, baseline])] if len(study.diverged) else None
-        if lost is not None:
-            tables.append(_emptied(lost.drop_duplicates(["setting", "seed"])).assign(method=name))
+        if len(study.diverged):
+            lost = study.diverged.loc[study.diverged.variant.isin([variant, baseline]), ["setting", "seed"]]
+            own = study.all_rows[study.all_rows.variant == variant].drop_duplicates("setting").drop(columns="seed")
+            tables.append(_emptied(own.merge(lost.drop_duplicates(), on="setting")).assign(method=name))
     rows = pd.concat([table for table in tables if len(table)], ignore_index=True)
     groups = rows.groupby(["method", "env", *study.varied], dropna=False, sort=True)
     found = groups.left_out.agg(diverged="sum", seeds="size").reset_index()
@@ -89,6 +91,6 @@ def verdicts_shown(verdicts: Sequence[Verdict]) -> str:
 
 def seeds_text(verdict: Verdict) -> str:
     """How many seeds stand behind a verdict, and how many do not, such as `14 seeds, 2 diverged`."""
-    parts = [f"{verdict.seeds} seed{'s' * (verdict.seeds != 1)}"]
+    parts = [counted(verdict.seeds, "seed")]
     parts += [f"{verdict.diverged} diverged"] * (verdict.diverged > 0)
     return ", ".join(parts + [f"{verdict.missing} not in all conditions"] * (verdict.missing > 0))

@@ -16,14 +16,27 @@ from typing import Any, Literal
 
 import numpy as np
 
-from alignsim import statistics
-from alignsim.claims import Registered, Registry
-from alignsim.config.claims import Claim, Selection
+from alignsim.config.claims import Claim
 from alignsim.config.load import to_plain
 from alignsim.evidence import Evidence, NoEvidenceError, evidence_of
+from alignsim.registry import Registered, Registry
 from alignsim.results.versions import CODE
-from alignsim.statistics import LEVEL, Interval
+from alignsim.statistics import (
+    LEVEL,
+    Interval,
+    difference_p,
+    equivalence_p,
+    holm,
+    interquartile_mean_interval,
+    mean_interval,
+    mean_intervals,
+    probability_of_improvement,
+    seeds_needed,
+    superiority_p,
+    trend_p,
+)
 from alignsim.study import Study
+from alignsim.wording import counted, limit, where_predicted
 
 #: With fewer seeds than this a verdict is always inconclusive: the tests do not keep their level for skewed seeds.
 FEWEST_SEEDS = 8
@@ -128,8 +141,8 @@ def judge(study: Study, registry: Registry) -> list[Verdict]:
     as few; with other seeds see `python -m tests.benchmarks.calibration`.
     """
     tested = [_tested(study, name, made, len(registry.claims)) for name, made in registry.claims.items()]
-    corrected = statistics.holm([verdict.p for verdict in tested])
-    against = statistics.holm([verdict.p_against for verdict in tested])
+    corrected = holm([verdict.p for verdict in tested])
+    against = holm([verdict.p_against for verdict in tested])
     judged = []
     for verdict, p, p_against in zip(tested, corrected, against, strict=True):
         judged.append(_concluded(replace(verdict, p=p, p_against=p_against)))
@@ -146,19 +159,21 @@ def _tested(study: Study, name: str, made: Registered, claims: int) -> Verdict:
     values, n = evidence.values, len(evidence.values)
     found = Verdict(name, made, seeds=n, diverged=evidence.diverged, missing=evidence.missing)
     if n == 0:
-        return replace(found, why="no seed has finished in all the conditions that it compares")
+        all_lost = evidence.diverged > 0 and not evidence.missing
+        why = f"all {evidence.diverged} seeds diverged" if all_lost else "no seed has finished in all its conditions"
+        return replace(found, why=why)
     found = replace(
         found,
-        estimate=statistics.mean_interval(values),
-        middle=statistics.interquartile_mean_interval(values),
-        improvement=None if evidence.pair is None else statistics.probability_of_improvement(*evidence.pair),
-        notes=(*_reversed_steps(evidence), *_looks(made, n)),
+        estimate=mean_interval(values),
+        middle=interquartile_mean_interval(values),
+        improvement=None if evidence.pair is None else probability_of_improvement(*evidence.pair),
+        notes=(*_reversed_steps(evidence), *_dropped(claim, evidence), *_looks(made, n)),
     )
     if n < FEWEST_SEEDS:
         return found
     p, p_against = _p_values(claim, evidence)
     spread, distances = float(values.std(ddof=1)), _distances(claim, found.estimate.mean)
-    needed = statistics.seeds_needed(distances, spread, LEVEL / claims, most=MANY_SEEDS)
+    needed = seeds_needed(distances, spread, LEVEL / claims, most=MANY_SEEDS)
     return replace(found, p=p, p_against=p_against, needed=needed if needed > n else None)
 
 
@@ -167,12 +182,18 @@ def _reversed_steps(evidence: Evidence) -> list[str]:
     if evidence.table is None or len(evidence.values) < 2:
         return []
     told, rises = [], evidence.values.mean() > 0
-    steps = statistics.mean_intervals(np.diff(evidence.table, axis=1).T)
+    steps = mean_intervals(np.diff(evidence.table, axis=1).T)
     for start, end, step in zip(evidence.along, evidence.along[1:], steps, strict=False):
         if step.lead == (-1 if rises else 1):
             verb = "falls" if rises else "rises"
             told.append(f"not all the way: from {start:g} to {end:g} it {verb}, by {step}")
     return told
+
+
+def _dropped(claim: Claim, evidence: Evidence) -> list[str]:
+    """The values along a trend that it is not judged by."""
+    listed = ", ".join(f"{value:g}" for value in evidence.dropped)
+    return [f"without {claim.along} {listed}: not all of its conditions are there"] if evidence.dropped else []
 
 
 def _looks(made: Registered, n: int) -> list[str]:
@@ -181,33 +202,36 @@ def _looks(made: Registered, n: int) -> list[str]:
     return [f"judged on {n} seeds, registered for {made.seeds}: a verdict that was waited for is wrong more often"]
 
 
+def _sign(claim: Claim) -> int:
+    """-1 for what predicts small numbers: its numbers are turned over, and it is judged as what predicts large ones."""
+    return -1 if claim.predicts in ("less", "decreases") else 1
+
+
 def _p_values(claim: Claim, evidence: Evidence) -> tuple[float, float]:
     """Of the tests for a prediction and for its contrary."""
-    values, margin = evidence.values, claim.margin
     if evidence.table is not None:
-        rising, falling = statistics.trend_p(evidence.table), statistics.trend_p(-evidence.table)
-        return (rising, falling) if claim.predicts == "increases" else (falling, rising)
+        turned = _sign(claim) * evidence.table
+        return trend_p(turned), trend_p(-turned)
     if claim.predicts == "equal":
-        return statistics.equivalence_p(values, margin), statistics.difference_p(values, margin)
-    signed = -values if claim.predicts == "less" else values
-    return statistics.superiority_p(signed, margin), statistics.superiority_p(-signed, -margin)
+        return equivalence_p(evidence.values, claim.margin), difference_p(evidence.values, claim.margin)
+    turned = _sign(claim) * evidence.values
+    return superiority_p(turned, claim.margin), superiority_p(-turned, -claim.margin)
 
 
 def _distances(claim: Claim, estimate: float) -> list[float]:
     """How far an estimate is from where the verdict changes, for each test that decides it."""
-    if claim.predicts == "equal":
-        margin, off = claim.margin, abs(estimate)
-        return [margin - off, margin + off] if off < margin else [off - margin]
-    return [abs((-estimate if claim.predicts in ("less", "decreases") else estimate) - claim.margin)]
+    margin, off = claim.margin, abs(estimate)
+    if claim.predicts != "equal":
+        return [abs(_sign(claim) * estimate - margin)]
+    return [margin - off, margin + off] if off < margin else [off - margin]
 
 
-def _where(claim: Claim, interval: Interval) -> tuple[bool, bool]:
-    """Whether the whole interval is where a claim predicts, and whether all of it is where it does not."""
-    low, high, margin = interval.low, interval.high, claim.margin
+def _where(claim: Claim, low: float, high: float) -> tuple[bool, bool]:
+    """Whether all of an interval is where a claim predicts, and whether all of it is where it does not."""
+    margin = claim.margin
     if claim.predicts == "equal":
         return -margin < low and high < margin, margin < low or high < -margin
-    if claim.predicts in ("less", "decreases"):
-        low, high = -high, -low
+    low, high = sorted((_sign(claim) * low, _sign(claim) * high))
     return low > margin, high < margin
 
 
@@ -217,80 +241,23 @@ def _concluded(verdict: Verdict) -> Verdict:
     if verdict.why:
         return verdict
     if verdict.seeds < FEWEST_SEEDS:
-        why = f"{_seeds(verdict.seeds)}: too few for a verdict, it takes at least {FEWEST_SEEDS}"
+        why = f"{counted(verdict.seeds, 'seed')}: too few for a verdict, it takes at least {FEWEST_SEEDS}"
         return replace(verdict, why=why, needed=FEWEST_SEEDS)
     if verdict.diverged > MOST_DIVERGED * (verdict.diverged + verdict.seeds):
-        why = f"{_seeds(verdict.diverged)} diverged: the {verdict.seeds} that are left may be a selection"
+        why = f"{counted(verdict.diverged, 'seed')} diverged: the {verdict.seeds} that are left may be a selection"
         return replace(verdict, why=why, needed=None)
-    inside, outside = _where(claim, interval)
+    inside, outside = _where(claim, interval.low, interval.high)
     if inside and verdict.p < LEVEL:
-        return replace(verdict, outcome="supported", why=f"{interval.ends} is {_predicted(claim)}", needed=None)
+        return replace(verdict, outcome="supported", why=f"{interval.ends} is {where_predicted(claim)}", needed=None)
     if outside and verdict.p_against < LEVEL:
-        return replace(verdict, outcome="refuted", why=f"{interval.ends} is not {_predicted(claim)}", needed=None)
+        return replace(verdict, outcome="refuted", why=f"{interval.ends} is not {where_predicted(claim)}", needed=None)
     p = verdict.p if inside else verdict.p_against
-    told = f"the corrected p is {p:.2g}" if inside or outside else f"{interval.ends} reaches across {_limit(claim)}"
+    told = f"the corrected p is {p:.2g}" if inside or outside else f"{interval.ends} reaches across {limit(claim)}"
     if verdict.needed is None:
-        return replace(verdict, why=f"{told}; the seeds are too uneven to say how many would decide it")
+        return replace(verdict, why=f"{told}; with more seeds it may be decided, how many cannot be told")
     many = f"more than {MANY_SEEDS:,}" if verdict.needed >= MANY_SEEDS else f"about {verdict.needed:,}"
-    way = "support" if _where(claim, Interval(interval.mean, interval.mean, interval.mean, 2))[0] else "refute"
+    way = "support" if _where(claim, interval.mean, interval.mean)[0] else "refute"
     return replace(verdict, why=f"{told}; if the estimate is right, {many} fresh seeds would {way} it")
-
-
-def _seeds(n: int) -> str:
-    return "1 seed" if n == 1 else f"{n} seeds"
-
-
-def _predicted(claim: Claim) -> str:
-    """Where a claim says that the estimate lies."""
-    return {
-        "greater": f"above {claim.margin:g}",
-        "shrinks": f"above {claim.margin:g}",
-        "less": f"below {-claim.margin or 0:g}",
-        "equal": f"within {claim.margin:g} of 0",
-        "increases": "above 0",
-        "decreases": "below 0",
-    }[claim.predicts]
-
-
-def _limit(claim: Claim) -> str:
-    """Where the verdict changes."""
-    signed = -claim.margin if claim.predicts == "less" and claim.margin else claim.margin
-    return f"{'±' * (claim.predicts == 'equal')}{signed:g}"
-
-
-def quantity(claim: Claim) -> str:
-    """What a claim is about, such as `normalized value of rlhf - dpo, where env is gap`."""
-    text = f"{claim.measure.replace('_', ' ')} of {_named(claim.condition)}"
-    if claim.baseline is not None:
-        text += f" - {_named(claim.baseline)}"
-    if claim.where:
-        text += f", where {_named(claim.where)}"
-    if claim.elsewhere is not None:
-        text += f", minus the same where {_named(claim.elsewhere)}"
-    return f"rank correlation with {claim.along} of the {text}" if claim.along else text
-
-
-def prediction(claim: Claim) -> str:
-    """What a claim predicts of it, such as `above 0.1`."""
-    return f"rank correlation {_predicted(claim)}" if claim.along else _predicted(claim)
-
-
-def p_text(p: float) -> str:
-    """A p-value as it is shown: resampling cannot tell very small ones apart."""
-    return "< 0.001" if p < 0.001 else f"{p:.2g}"
-
-
-def _named(selection: Selection) -> str:
-    """Conditions in words: the method by its name, the rest by key and value."""
-    told = [str(selection["method"])] if "method" in selection else []
-    told += [f"{key} is {_listed(value)}" for key, value in selection.items() if key != "method"]
-    return ", ".join(told)
-
-
-def _listed(value: object) -> str:
-    if isinstance(value, list):
-        return " or ".join(map(_listed, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def verdicts_text(study: Study, registry: Registry, verdicts: Sequence[Verdict]) -> str:

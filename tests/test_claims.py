@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from alignsim.claims import CLAIMS, matches, problems_of, register, registry_of, sides
+from alignsim.claims import matches, problems_of, sides
 from alignsim.config.claims import Claim
 from alignsim.config.command_line import checked_command_line
 from alignsim.config.load import load
 from alignsim.config.problems import ConfigurationError
+from alignsim.registry import CLAIMS, register, registry_of
 from tests.commands import ROOT, TINY, folders, run
 
 CLAIM = {"says": "It is so.", "source": "a test", "predicts": "greater", "condition": {"method": "rlhf"}}
@@ -72,7 +73,8 @@ def test_what_does_not_exist_is_named_with_what_does():
 
 
 def test_what_could_not_be_judged_is_refused_before_it_is_trained():
-    sweep = [condition(method, factor=factor) for method in ("rlhf", "dpo") for factor in (1.0, 2.0)]
+    sweep = [condition("dpo", factor=factor) for factor in (1.0, 2.0)]
+    sweep += [condition("rlhf", factor=factor, **{"method.rl.steps": 100}) for factor in (1.0, 2.0)]
     told = {
         name: "; ".join(problem.message for problem in problems_of({name: made}, sweep))
         for name, made in {
@@ -80,6 +82,12 @@ def test_what_could_not_be_judged_is_refused_before_it_is_trained():
             "same": claim(condition={"method": "dpo"}, where={"env.complexity_factor": 1}),
             "short": claim(predicts="increases", along="env.complexity_factor"),
             "text": claim(predicts="increases", along="env", where={"env.complexity_factor": 1}),
+            "itself": claim(
+                predicts="shrinks",
+                where={"env": "gap", "env.complexity_factor": 1},
+                elsewhere={"env.complexity_factor": 1},
+            ),
+            "lacking": claim(predicts="increases", along="method.rl.steps"),
             "fine": claim(where={"env.complexity_factor": 1}),
         }.items()
     }
@@ -87,6 +95,8 @@ def test_what_could_not_be_judged_is_refused_before_it_is_trained():
     assert told["same"] == "its condition and its baseline are the same"
     assert told["short"] == "a trend needs at least 3 numbers along env.complexity_factor, there are 1.0, 2.0"
     assert told["text"] == "a trend needs at least 3 numbers along env, there are gap"
+    assert told["itself"] == "its condition and its condition elsewhere are the same"
+    assert "its baseline has no method.rl.steps" in told["lacking"]
     assert told["fine"] == ""
 
 
@@ -147,11 +157,12 @@ def test_a_claim_keeps_the_date_when_it_was_made_and_one_made_later_says_so(tmp_
     (tmp_path / "dpo-gap-12345678" / "status.json").touch()
     assert register(tmp_path, "", {"a": claim(), "b": claim(margin=0.2)}, 32, "third") == []
     assert registry_of(tmp_path) == early, "with more seeds as well"
-    told = register(tmp_path, "", {"a": claim(margin=0.1), "c": claim()}, 16, "fourth")
+    told = register(tmp_path, "Is it not?", {"a": claim(margin=0.1), "c": claim()}, 16, "fourth")
     assert told == [
         "claim a is changed after the study's training has begun: it is marked so",
         "claim c is made after the study's training has begun: it is marked so",
         "claim b stays, although it is not predicted any more",
+        "the question stays as it was registered: Is it so?",
     ]
     late = registry_of(tmp_path).claims
     assert {name: made.before_data for name, made in late.items()} == {"a": False, "b": True, "c": False}

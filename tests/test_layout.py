@@ -7,8 +7,8 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "alignsim"
 ORDER = """
-    lazy streams config envs models methods evaluation results experiment progress claims jobs ledger sweep launch
-    statistics study evidence verdicts summary plots page report cli
+    lazy streams config envs models methods evaluation results experiment progress claims registry
+    jobs ledger sweep launch statistics study evidence wording verdicts summary plots page report cli
 """
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
@@ -23,8 +23,12 @@ def imported(path):
         for child in ast.walk(node)
     }
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node not in guarded and (node.module or "").startswith("alignsim."):
-            yield node.module.split(".")[1]
+        if node in guarded:
+            continue
+        modules = [name.name for name in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
+        if isinstance(node, ast.ImportFrom):
+            modules = [f"{node.module}.{name}" for name in modules]
+        yield from (module.split(".")[1] for module in modules if module.startswith("alignsim."))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -117,6 +117,24 @@ def test_diverged_seeds_are_counted_and_in_no_mean():
     assert found.left_out == "Left out, because their training diverged: 2 seeds of dpo in gap."
 
 
+def test_diverged_seeds_of_a_baseline_are_counted_in_the_difference_that_lacks_them():
+    named = name_settings_and_variants(
+        pd.concat(
+            [
+                rows("rlhf", "gap", 0.9, **GAP, method__rl__steps=10),
+                rows("rlhf", "gap", 0.8, **GAP, method__rl__steps=20),
+                rows("dpo", "gap", 0.6, **GAP),
+                rows("dpo", "gap", 9.0, [20], **GAP),
+            ],
+            ignore_index=True,
+        )
+    )
+    table = summary(Study("test", named[named.seed < 20], [], named[named.seed == 20]))
+    differences = table[table.method.str.contains(" - ")]
+    assert list(differences.seeds) == [16, 16]
+    assert list(differences.diverged) == [1, 1]
+
+
 def test_the_summary_is_the_interval_of_each_group():
     found = two_by_two()
     table = summary(found)

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from alignsim import statistics
-from alignsim.claims import Registered, Registry
 from alignsim.config.claims import Claim
 from alignsim.evaluation.measures import MEASURES
+from alignsim.registry import Registered, Registry
 from alignsim.statistics import LEVEL
 from alignsim.study import Study, name_settings_and_variants
 from alignsim.verdicts import FEWEST_SEEDS, judge, verdicts_text
@@ -187,6 +187,23 @@ def test_seeds_without_a_partner_are_counted():
     lacking = Study("test", found.rows[(found.rows.method == "rlhf") | (found.rows.seed < 12)], [])
     (verdict,) = judge(lacking, registry(it=claim("greater", where=GAP)))
     assert (verdict.seeds, verdict.missing) == (12, 4)
+
+
+def test_an_unfinished_sweep_is_judged_by_the_seeds_and_values_that_all_have():
+    rng = np.random.default_rng(0)
+    dpo = rng.normal(0.6, 0.1, 16)
+    numbers = {("dpo", "gap", factor): dpo for factor in (1.0, 2.0, 3.0)}
+    for factor in (1.0, 2.0, 3.0, 4.0):
+        numbers["rlhf", "gap", factor] = dpo + 0.1 * factor + rng.normal(0, 0.02, 16)
+    numbers["rlhf", "gap", 3.0] = numbers["rlhf", "gap", 3.0][:12]
+    (verdict,) = judge(study(numbers), registry(it=claim("increases", along="env.complexity_factor")))
+    assert (verdict.outcome, verdict.seeds, verdict.diverged, verdict.missing) == ("supported", 12, 0, 4)
+    assert verdict.notes == ("without env.complexity_factor 4: not all of its conditions are there",)
+
+
+def test_where_every_seed_diverged_it_is_said():
+    (verdict,) = judge(differing(0.3, diverged=range(16)), registry(it=claim("greater", where=GAP)))
+    assert (verdict.outcome, verdict.why) == ("inconclusive", "all 16 seeds diverged")
 
 
 def test_more_seeds_than_were_registered_are_said():

@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from alignsim.claims import Registry
+from alignsim.registry import Registry
 from alignsim.results.folder import RunFolder
 from alignsim.results.states import Status
 from alignsim.results.tables import span
 from alignsim.study import NAMES, Study, condition_keys
+from alignsim.wording import counted
 
 #: How many values of a key, and how many commands, are told.
 MOST_VALUES, MOST_COMMANDS = 20, 20
@@ -71,13 +72,8 @@ def _as_typed(command: str) -> str:
 
 def _values(column: pd.Series) -> str:
     found = column.dropna().drop_duplicates()
-    numbers = pd.api.types.is_numeric_dtype(found)
-    values = [f"{value:g}" if isinstance(value, float) else str(value) for value in found.sort_values() if numbers]
-    values = values or [str(value) for value in found]
+    if pd.api.types.is_numeric_dtype(found):
+        found = found.sort_values()
+    values = [f"{value:g}" if isinstance(value, float) else str(value) for value in found]
     more = f" and {len(values) - MOST_VALUES} more" if len(values) > MOST_VALUES else ""
     return ", ".join(values[:MOST_VALUES]) + more
-
-
-def counted(n: int, thing: str) -> str:
-    """Such as `1 condition` or `4 conditions`."""
-    return f"{n} {thing}{'s' * (n != 1)}"

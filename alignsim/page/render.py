@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import pandas as pd
 
-from alignsim.claims import Registry
-from alignsim.page.provenance import counted, moment, provenance
-from alignsim.statistics import Interval, three
+from alignsim.page.provenance import moment, provenance
+from alignsim.registry import Registry
+from alignsim.statistics import LEVEL, Interval, three
 from alignsim.study import NAMES, Study
 from alignsim.summary import PRIMARY, seeds_text
-from alignsim.verdicts import FEWEST_SEEDS, Verdict, p_text, prediction, quantity
+from alignsim.verdicts import FEWEST_SEEDS, MOST_DIVERGED, Verdict
+from alignsim.wording import counted, p_text, prediction, quantity
 
 if TYPE_CHECKING:
     from alignsim.plots.style import Drawing
@@ -54,7 +55,7 @@ def render(
         loader=jinja2.FileSystemLoader(here), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     condition = table.method.isin(study.all_rows.method)
-    more = f"{len(table) - MOST_ROWS} more rows are in summary.csv. " if len(table) > MOST_ROWS else ""
+    hidden = sum(max(len(part) - MOST_ROWS, 0) for part in (table[condition], table[~condition]))
     return environment.get_template("template.html").render(
         style=style,
         style_hash=_sha256(style),
@@ -69,9 +70,11 @@ def render(
             ("means", "Means over seeds", _numbers(table[condition].head(MOST_ROWS))),
             ("differences", "Paired differences, seed by seed", _numbers(table[~condition].head(MOST_ROWS))),
         ],
-        more=more,
+        more=f"{counted(hidden, 'more row')} not shown here. " if hidden else "",
         fewest=FEWEST_SEEDS,
-        complaints=[*study.complaints, *([study.left_out] if study.left_out else [])],
+        level=LEVEL,
+        diverged=f"{100 * MOST_DIVERGED:g} %",
+        complaints=study.complaints,
         **provenance(study, registry, command),
     )
 
@@ -117,7 +120,7 @@ def _claim(verdict: Verdict) -> dict[str, Any]:
 
 
 def _interval(interval: Interval) -> str:
-    return str(interval) if interval.n > 1 else ""
+    return str(interval) if interval.n else ""
 
 
 def _figure(drawing: Drawing, paths: Sequence[Path]) -> dict[str, str]:

@@ -28,7 +28,7 @@ from alignsim.plots.style import (
     with_value,
 )
 from alignsim.statistics import Interval
-from alignsim.study import Study
+from alignsim.study import Study, flat
 
 #: Lanes of variants, over all settings, side by side before the columns wrap to another row.
 _LANES_IN_A_ROW = 8
@@ -175,7 +175,7 @@ def _rows(study: Study, settings: list[str], found: _Found) -> Figure:
     for setting in settings:
         present = [variant for variant in styles if (setting, variant) in ends]
         for group in [[variant] for variant in present] if apart else [present]:
-            place = [", ".join(setting.splitlines())] if len(settings) > 1 or not apart else []
+            place = [flat(setting)] if len(settings) > 1 or not apart else []
             names.append(", ".join([*map(name_of, group), *place] if apart else place))
             lanes.append([Lane(styles[v], ends[setting, v], seeds[setting, v].to_numpy()) for v in group])
             told = [signed(by[setting]) for (v, _), by in found.items() if v in group and setting in by]

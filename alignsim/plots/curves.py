@@ -24,7 +24,7 @@ from alignsim.plots.style import (
     signed,
     spread,
 )
-from alignsim.study import Study, load_histories
+from alignsim.study import Study, flat, load_histories
 
 #: More settings, variants or points of a curve than these are thinned out.
 _MOST_SETTINGS, _MOST_VARIANTS, _MOST_POINTS = 6, 4, 41
@@ -159,7 +159,7 @@ def _titles(curves: pd.DataFrame, variants: list[str], n_settings: int) -> list[
         table = means(ends, ["variant", "setting"], "exploited")
         parts = []
         for variant, setting, interval in zip(table.variant, table.setting, intervals(table), strict=True):
-            place = f" in {', '.join(str(setting).splitlines())}" if n_settings > 1 else ""
+            place = f" in {flat(str(setting))}" if n_settings > 1 else ""
             parts += [f"{signed(interval)} with {name_of(variant)}{place}"] * (variant in variants)
         titles.append(f"Learned minus true reward at the end of RL: {'; '.join(parts)}")
     return titles

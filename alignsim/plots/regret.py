@@ -25,7 +25,7 @@ from alignsim.plots.style import (
     with_value,
 )
 from alignsim.statistics import Interval
-from alignsim.study import Study, name_of_key
+from alignsim.study import Study, flat, name_of_key
 
 LABEL = "Regret as a share of the optimum's value\n(0 = optimum, 1 = reference policy)"
 
@@ -111,7 +111,7 @@ def _by_setting(
         ]
         for setting in settings
     ]
-    figure = draw_long([", ".join(setting.splitlines()) for setting in settings], rows, [], LABEL)
+    figure = draw_long([flat(setting) for setting in settings], rows, [], LABEL)
     titles = []
     parts = found["computational_regret"]
     for variant, members in ((variant, parts[parts.variant == variant]) for variant in styles):

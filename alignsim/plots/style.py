@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 
 from alignsim.results.files import write_whole
 from alignsim.statistics import Interval
-from alignsim.study import Study
+from alignsim.study import Study, flat
 from alignsim.summary import PRIMARY
 
 #: Okabe and Ito's colours, which colour-blind readers can tell apart; markers differ for readers in grey.
@@ -119,7 +119,7 @@ def with_value(study: Study) -> Study:
 
 def shortened(text: str, characters: int) -> str:
     """A name on one line, cut off after so many characters."""
-    text = ", ".join(text.splitlines())
+    text = flat(text)
     return text if len(text) <= characters else text[: max(characters, 2) - 1] + "…"
 
 
@@ -212,8 +212,7 @@ def headline(variant: str, baseline: str, advantages: Mapping[str, Interval]) ->
         told = ", ".join(f"{word} in {count}" for word, count in counts.items() if count)
         return f"{ahead} against {behind} in {len(found)} settings: {told}"
     parts = [
-        f"{', '.join(setting.splitlines())}: {words[outcome].format(abs(advantages[setting].mean))}"
-        for setting, outcome in found.items()
+        f"{flat(setting)}: {words[outcome].format(abs(advantages[setting].mean))}" for setting, outcome in found.items()
     ]
     return "\n".join(parts)
 

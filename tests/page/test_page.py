@@ -7,10 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
-from alignsim.claims import register
 from alignsim.config.claims import Claim
 from alignsim.config.load import load
 from alignsim.evaluation.measures import DIVERGED, MEASURES
+from alignsim.registry import register
 from alignsim.report import report
 from alignsim.results.tables import flatten
 
@@ -42,12 +42,10 @@ def study(tmp_path_factory):
     """A study whose every text tries to break out of its place."""
     folder = tmp_path_factory.mktemp("outputs") / "hostile"
     compared = {"condition": {"method": "rlhf"}, "baseline": {"method": "dpo"}, "source": f"me {HOSTILE}"}
-    gap = {"env.complexity_factor": 2.0}
+    at_the_gap = {"env.complexity_factor": 2.0}
     claims = {
-        "wins": Claim(
-            says=f"RLHF wins {HOSTILE}", predicts="greater", where={"env.complexity_factor": 2.0}, **compared
-        ),
-        "loses": Claim(says="RLHF loses", predicts="less", where={"env.complexity_factor": 2.0}, **compared),
+        "wins": Claim(says=f"RLHF wins {HOSTILE}", predicts="greater", where=at_the_gap, **compared),
+        "loses": Claim(says="RLHF loses", predicts="less", where=at_the_gap, **compared),
         "nowhere": Claim(says="And there?", predicts="greater", where={"env": HOSTILE + "?"}, **compared),
     }
     register(folder, f"Is it so {HOSTILE}?", claims, 12, f"train {HOSTILE}")

@@ -138,7 +138,8 @@ def overlapping(figure):
     unseen = set()  # matplotlib keeps labels of ticks beyond the axes' limits and never draws them
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         low, high = sorted(axis.get_view_interval())
-        unseen |= {tick.label1 for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high}
+        beyond = [tick for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high]
+        unseen |= {label for tick in beyond for label in (tick.label1, tick.label2)}
     texts = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip() and t not in unseen]
     boxes = [(t.get_text(), t.get_window_extent().shrunk(0.98, 0.9)) for t in texts]
     ends = np.array([box.extents for _, box in boxes])
