@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alignsim.reading import load_study
 from alignsim.registry import registry_of
 from alignsim.results.files import write_whole
-from alignsim.study import Study, load_study
+from alignsim.study import Study
 from alignsim.summary import summary, summary_text, verdicts_shown
 from alignsim.verdicts import judge, verdicts_text
 
@@ -36,7 +37,8 @@ def report(folder: Path, command: str) -> bool:
     for complaint in study.complaints:
         print(f"warning: {complaint}", file=sys.stderr)
     if study.rows.empty:
-        print(f"{folder}: no finished results to draw", file=sys.stderr)
+        told = "every seed diverged, there is nothing to draw" if len(study.diverged) else "no finished results to draw"
+        print(f"{folder}: {told}", file=sys.stderr)
         return False
     table, verdicts = summary(study), judge(study, registry)
     judged = verdicts_text(study, registry, verdicts)

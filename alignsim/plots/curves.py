@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from alignsim.plots.layout import columns_of, finish, new_figure
 from alignsim.plots.means import intervals, means
+from alignsim.plots.scales import level_line
 from alignsim.plots.style import (
     Dash,
     Drawing,
@@ -24,7 +25,8 @@ from alignsim.plots.style import (
     signed,
     spread,
 )
-from alignsim.study import Study, flat, load_histories
+from alignsim.reading import load_histories
+from alignsim.study import Study, flat
 
 #: More settings, variants or points of a curve than these are thinned out.
 _MOST_SETTINGS, _MOST_VARIANTS, _MOST_POINTS = 6, 4, 41
@@ -102,7 +104,7 @@ def _draw_curves(
         if panel.solid == "normalized_value":
             for axes in line:
                 for at in (0, 1):
-                    axes.axhline(at, color="0.45", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+                    level_line(axes, at)
     for axes, name in zip(grid[0], names, strict=True):
         axes.set_title(name, fontsize=9)
     last = float(curves.step.max())

@@ -25,8 +25,9 @@ from alignsim.plots.style import (
     signed,
     spread,
 )
+from alignsim.reading import load_histories
 from alignsim.statistics import Interval, mean_interval
-from alignsim.study import Study, load_histories, name_settings_and_variants
+from alignsim.study import Study, name_settings_and_variants
 
 _BETA = "beta"
 _MOST_PLACES, _MOST_VARIANTS, _MOST_PATHS = 4, 4, 8

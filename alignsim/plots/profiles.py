@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from alignsim.plots.layout import WIDTH, finish, new_figure
-from alignsim.plots.scales import value_limits
+from alignsim.plots.scales import level_line, value_limits
 from alignsim.plots.style import (
     Dash,
     Drawing,
@@ -46,7 +46,7 @@ def draw(study: Study) -> list[Drawing]:
     axes.set_xlim(low, high)
     axes.set_ylim(-0.02, 1.02)
     for at in (0, 1):
-        axes.axvline(at, color="0.45", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+        level_line(axes, at, along="x")
     axes.set_xlabel("Normalized value \u03c4 (0 = reference policy, 1 = optimum)")
     axes.set_ylabel("Share of runs with a value above \u03c4")
     tasks, seeds = table.shape[0] // len(styles), table.shape[1]

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from alignsim.plots.layout import WIDTH, finish, new_figure
 from alignsim.plots.long import LEGEND_ROOM, Lane, draw_long
 from alignsim.plots.means import intervals, means
-from alignsim.plots.scales import axis_name, number_axis, swept_numbers
+from alignsim.plots.scales import axis_name, level_line, number_axis, swept_numbers
 from alignsim.plots.style import (
     Dash,
     Drawing,
@@ -87,9 +87,9 @@ def _draw_line(axes: Axes, points: pd.DataFrame, key: str, look: Look, dash: Das
 
 
 def _mark(axes: Axes) -> None:
-    axes.axhline(0, color="0.45", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+    level_line(axes, 0)
     if axes.get_ylim()[1] > 0.9:
-        axes.axhline(1, color="0.45", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+        level_line(axes, 1)
 
 
 def _by_setting(

@@ -78,8 +78,14 @@ def value_limits(low: float, high: float = 1.0) -> tuple[float, float]:
     return low - 0.06 * (high - low), high + 0.06 * (high - low)
 
 
+def level_line(axes: Axes, at: float, along: str = "y") -> None:
+    """A thin dashed line at a value of an axis, behind everything."""
+    draw = axes.axvline if along == "x" else axes.axhline
+    draw(at, color="0.45", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+
+
 def mark_reference_and_optimum(axes: Axes, along: str = "y") -> None:
-    """Lines at 0 and 1 with their names, so that the scale needs no further explanation.
+    """Lines at 0 and 1, with their names where values go up, so that the scale needs no further explanation.
 
     Args:
         axes: whose limits are set already.
@@ -88,9 +94,8 @@ def mark_reference_and_optimum(axes: Axes, along: str = "y") -> None:
     low, high = axes.get_ylim() if along == "y" else axes.get_xlim()
     near = high - low > 8  # too near to each other for two names beside the lines
     for at, name, side in ((0, "reference\npolicy", "top"), (1, "optimum", "bottom")):
-        if along == "x":
-            axes.axvline(at, color="0.45", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+        level_line(axes, at, along)
+        if along == "x":  # the label of the axis says what they are
             continue
-        axes.axhline(at, color="0.45", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
         place = side if near else "center"
         axes.text(1.01, at, name, transform=axes.get_yaxis_transform(), color="0.35", fontsize=8, va=place)

@@ -11,7 +11,14 @@ from matplotlib.lines import Line2D
 
 from alignsim.plots.layout import WIDTH, finish, new_figure
 from alignsim.plots.means import MOST_COMPARISONS, error_bars, intervals, means
-from alignsim.plots.scales import axis_name, mark_reference_and_optimum, number_axis, swept_numbers, value_limits
+from alignsim.plots.scales import (
+    axis_name,
+    level_line,
+    mark_reference_and_optimum,
+    number_axis,
+    swept_numbers,
+    value_limits,
+)
 from alignsim.plots.style import (
     VALUE_LABEL,
     Dash,
@@ -117,7 +124,7 @@ def _draw_sweep(sweep: _Sweep, name: str) -> Drawing:
     if len(sweep.pairs):
         for (name_of_line, _), rows in sweep.pairs.groupby(["line", "baseline"]):
             _draw_lines(below, sweep, rows, styles[str(name_of_line)])
-        below.axhline(0, color="0.45", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+        level_line(below, 0)
         compared = " and ".join(name_of(b) for b in sweep.pairs.baseline.unique()[:2])
         below.set_ylabel(f"Paired advantage\nover {compared}")
     legend = {str(handle.get_label()): handle for handle in handles}

@@ -14,8 +14,9 @@ from alignsim.plots import comparison, curves, frontier, map, profiles, regret, 
 from alignsim.plots.charts import CHARTS
 from alignsim.plots.scales import is_logarithmic
 from alignsim.plots.style import looks, save, use_house_style
+from alignsim.reading import load_histories
 from alignsim.statistics import mean_interval
-from alignsim.study import KNOB, RUN, Study, load_histories
+from alignsim.study import KNOB, RUN, Study
 from tests.test_study import rows, study, two_by_two
 
 
