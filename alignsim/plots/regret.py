@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
@@ -24,7 +26,7 @@ from alignsim.plots.style import (
     settings_of,
     with_value,
 )
-from alignsim.statistics import Interval
+from alignsim.statistics import Interval, three
 from alignsim.study import Study, flat, name_of_key
 
 LABEL = "Regret as a share of the optimum's value\n(0 = optimum, 1 = reference policy)"
@@ -42,6 +44,10 @@ _READING = (
     "the computational part is what RL did not reach of that policy, and the two add up to the total. "
     "Where the computational part is below 0, RL ended better than that policy, as it can if the reward model is wrong."
 )
+
+
+#: Of so many settings at most the title tells the regret.
+_MOST_TOLD = 3
 
 
 def draw(study: Study) -> list[Drawing]:
@@ -112,24 +118,30 @@ def _by_setting(
         for setting in settings
     ]
     figure = draw_long([flat(setting) for setting in settings], rows, [], LABEL)
-    titles = []
-    parts = found["computational_regret"]
-    for variant, members in ((variant, parts[parts.variant == variant]) for variant in styles):
-        if members.empty:
-            continue
-        leads = [interval.lead for interval in intervals(members)]
-        above, below = leads.count(1), leads.count(-1)
-        name = name_of(variant)
-        if len(members) == 1:
-            interval = intervals(members)[0]
-            titles.append(f"Computational part of the regret of {name}: {interval!s} of the optimum's value")
-        else:
-            titles.append(
-                f"The computational part of the regret of {name} is above 0 in {above} of {len(members)} settings,"
-                f" below in {below}"
-            )
+    titles = _told(ends, settings, list(styles))
     notes = _notes(study, dropped, "Bars")
     return finish("regret_split", "Regret by setting", titles, _READING, figure, _handles(styles), notes, LEGEND_ROOM)
+
+
+def _told(ends: Mapping[tuple[str, str, str], Interval], settings: list[str], variants: list[str]) -> list[str]:
+    """The regret of each variant where there are few settings, else in how many of them RL itself falls short."""
+    if len(settings) <= _MOST_TOLD:
+        parts = [
+            ", ".join(
+                f"{name_of(v)} {three(ends['regret', place, v].mean)}" for v in variants if ("regret", place, v) in ends
+            )
+            for place in settings
+        ]
+        told = "; ".join(f"{flat(place)}: {part}" for place, part in zip(settings, parts, strict=True))
+        return [f"Regret as a share of the optimum's value: {told}"]
+    titles = []
+    for variant in variants:
+        found = [ends[key] for place in settings if (key := ("computational_regret", place, variant)) in ends]
+        if above := sum(interval.lead == 1 for interval in found):
+            titles.append(f"RL itself falls short with {name_of(variant)} in {above} of {len(found)} settings")
+        elif found:
+            titles.append(f"RL itself surely falls short with {name_of(variant)} in none of {len(found)} settings")
+    return titles
 
 
 def _where_rl_fails(name: str, key: str, values: list[float], found: list[Interval]) -> str:
