@@ -1,4 +1,4 @@
-"""True reward against KL where beta varies: how far each method gets, and where it over-optimises."""
+"""True reward against KL where beta varies: how far each method gets, and where more KL costs reward."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _MOST_PLACES, _MOST_VARIANTS, _MOST_PATHS = 4, 4, 8
 _READING = (
     "A policy that leaves the reference more (to the right, larger KL) can earn more true reward (upwards), up to the "
     "grey line at most; beta decides how far it goes. "
-    "Where true reward falls while KL still grows, the policy is over-optimised, "
-    "as when it follows errors of what was learned."
+    "Where true reward falls while KL still grows, the policy follows errors of what was learned (over-optimisation), "
+    "or RL failed: then the learned reward falls too, and the computational part of the regret grows."
 )
 
 
@@ -169,9 +169,9 @@ def _titles(rows: pd.DataFrame, variants: list[str]) -> list[str]:
 def _told(turn: _Turn) -> str:
     where = f"true reward is highest at beta {turn.best:g} (KL {turn.best_kl:.1f})"
     if turn.best == turn.least:
-        return f"{where}, the smallest beta: no over-optimisation seen"
+        return f"{where}, the smallest beta"
     told = f"{where} and changes by {signed(turn.change)} down to beta {turn.least:g} (KL {turn.least_kl:.1f})"
-    return told + (": over-optimised" if turn.falls else ": no over-optimisation detected")
+    return told + (": more KL for less reward" if turn.falls else ": no loss detected")
 
 
 def _notes(study: Study, rows: pd.DataFrame, hidden: int) -> list[str]:

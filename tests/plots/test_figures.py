@@ -337,7 +337,7 @@ def test_regret_over_two_numbers_is_shown_setting_by_setting():
     ]
 
 
-@pytest.mark.parametrize(("fall", "told"), [(0.5, ": over-optimised"), (-0.5, "no over-optimisation seen")])
+@pytest.mark.parametrize(("fall", "told"), [(0.5, ": more KL for less reward"), (-0.5, "the smallest beta")])
 def test_over_optimisation_is_said_where_reward_falls_although_kl_rises(fall, told):
     says = frontier.draw(betas(fall))[0].says
     assert says.count(told) == 2
