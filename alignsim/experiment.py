@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from alignsim.config.schema import Evaluation
@@ -13,9 +13,10 @@ from alignsim.envs.base import Environment
 from alignsim.evaluation.measures import DIVERGED, measure
 from alignsim.evaluation.value import policy_value
 from alignsim.lazy import torch
-from alignsim.methods.base import Method, Monitor, State, Task, Trained
+from alignsim.methods.base import Method, Monitor, State, Task, Trained, map_tensors
 from alignsim.methods.dpo import DPO
 from alignsim.methods.rlhf import RLHF
+from alignsim.models.base import StackedModel
 from alignsim.models.config import ModelConfig
 from alignsim.models.policy import PolicyModel
 
@@ -162,7 +163,8 @@ class Recorder(Monitor):
         self._env, self._beta, self._evaluation, self._monitor = env, beta, evaluation, monitor
         self._prompts = env.prompts("evaluation", evaluation.prompts)[:, : evaluation.curve_prompts]
         self._optimum = env.optimal_value(beta, self._prompts)
-        self._rows: list[tuple[str, int, dict[str, torch.Tensor]]] = []
+        self._rows: list[tuple[str, int, tuple[int, ...], dict[str, torch.Tensor]]] = []
+        self._place = {seed: i for i, seed in enumerate(env.seeds)}
         self._next_value_at = 0
         self._diverged_at: dict[str, torch.Tensor] = {}
         self._checkpoint, self._checkpoint_every, self._saved_at = checkpoint, checkpoint_every, time.monotonic()
@@ -170,14 +172,14 @@ class Recorder(Monitor):
         saved = checkpoint.load() if checkpoint else None
         self._stages: dict[str, State] = {}
         if saved is not None:
-            self._stages = _map_tensors(saved["stages"], lambda tensor: tensor.to(env.device))
-            self._rows = [(phase, step, row) for phase, step, row in saved["rows"]]
+            self._stages = map_tensors(saved["stages"], lambda tensor: tensor.to(env.device))
+            self._rows = [(phase, step, tuple(seeds), row) for phase, step, seeds, row in saved["rows"]]
             self._next_value_at = saved["next_value_at"]
 
     def resume(self, phase: str) -> State | None:
         """The state in which a stage was last kept, here or by the run that this one goes on from."""
         stage = self._stages.get(phase)
-        return stage and _map_tensors(stage, torch.Tensor.clone)
+        return stage and map_tensors(stage, torch.Tensor.clone)
 
     def start(self, phase: str, steps: int, done: int) -> None:
         """A stage begins: its first record gets a true value."""
@@ -185,25 +187,24 @@ class Recorder(Monitor):
             self._next_value_at = 0
         self._monitor.start(phase, steps, done)
 
-    def record(
-        self, phase: str, step: int, measures: Mapping[str, torch.Tensor], policy: PolicyModel | None = None
-    ) -> None:
-        """Keep the measures of each seed; every `curve_every` steps also the true value of the policy."""
+    def record(self, phase: str, step: int, measures: Mapping[str, torch.Tensor], model: StackedModel) -> None:
+        """Keep the measures of each seed; every `curve_every` steps also the true value of a policy."""
         row = dict(measures)
-        if policy is not None and step >= self._next_value_at:
+        if isinstance(model, PolicyModel) and step >= self._next_value_at:
             self._next_value_at = step + self._evaluation.curve_every
-            value = policy_value(policy, self._beta, self._prompts, self._evaluation)
+            there = [self._place[seed] for seed in model.env.seeds]
+            value = policy_value(model, self._beta, self._prompts[there], self._evaluation)
             row |= {"true_reward": value.reward, "true_kl": value.kl, "value": value.value}
             if self._optimum is not None:
-                row["normalized_value"] = value.value / self._optimum
-        self._rows.append((phase, step, row))
-        self._monitor.record(phase, step, measures, policy)
+                row["normalized_value"] = value.value / self._optimum[there]
+        self._rows.append((phase, step, model.env.seeds, row))
+        self._monitor.record(phase, step, measures, model)
 
     def keep(self, phase: str, state: State) -> None:
         """Keep a copy of a stage's state, and save it where that is due."""
         if self._checkpoint is None:
             return
-        self._stages[phase] = _map_tensors(state, torch.Tensor.clone)
+        self._stages[phase] = map_tensors(state, torch.Tensor.clone)
         at, rows = f"step {state['step']} of {phase}", len(self._rows)
         self._kept = {"at": at, "stages": dict(self._stages), "rows": rows, "next_value_at": self._next_value_at}
         if time.monotonic() - self._saved_at >= self._checkpoint_every:
@@ -214,7 +215,7 @@ class Recorder(Monitor):
         if self._checkpoint is None or self._kept is None:
             return
         state = self._kept | {"rows": self._rows[: self._kept["rows"]]}
-        self._checkpoint.save(_map_tensors(state, torch.Tensor.cpu))
+        self._checkpoint.save(map_tensors(state, torch.Tensor.cpu))
         self._saved_at = time.monotonic()
 
     def finish(self, phase: str, step: int, diverged_at: torch.Tensor) -> None:
@@ -236,20 +237,8 @@ class Recorder(Monitor):
         import pandas as pd
 
         tables: list[dict[str, Any]] = [
-            {"phase": phase, "step": step, "seed": self._env.seeds}
-            | {name: values.cpu().numpy() for name, values in row.items()}
-            for phase, step, row in self._rows
+            {"phase": phase, "step": step, "seed": seeds} | {name: values.cpu().numpy() for name, values in row.items()}
+            for phase, step, seeds, row in self._rows
         ]
         empty = pd.DataFrame(columns=["phase", "step", "seed"])
         return pd.concat([pd.DataFrame(table) for table in tables] or [empty], ignore_index=True)
-
-
-def _map_tensors(state: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """A state of the same form with every tensor changed."""
-    if isinstance(state, torch.Tensor):
-        return change(state)
-    if isinstance(state, dict):
-        return {key: _map_tensors(value, change) for key, value in state.items()}
-    if isinstance(state, (list, tuple)):
-        return [_map_tensors(value, change) for value in state]
-    return state

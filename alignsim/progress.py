@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from alignsim.lazy import torch
 from alignsim.methods.base import Monitor
-from alignsim.models.policy import PolicyModel
+from alignsim.models.base import StackedModel
 
 
 class StageProgress(Monitor):
@@ -34,9 +34,7 @@ class StageProgress(Monitor):
         disable = None if self._bars else True  # None: where stderr is no terminal
         self._bar = tqdm(total=steps, initial=done, desc=f"  {phase}", leave=False, disable=disable, dynamic_ncols=True)
 
-    def record(
-        self, phase: str, step: int, measures: Mapping[str, torch.Tensor], policy: PolicyModel | None = None
-    ) -> None:
+    def record(self, phase: str, step: int, measures: Mapping[str, torch.Tensor], model: StackedModel) -> None:
         """Advance the bar to `step` and show the last of the measures, mean over seeds."""
         self._latest |= {name: f"{float(values.nanmean()):.3f}" for name, values in measures.items()}
         self._bar.set_postfix(dict(list(self._latest.items())[-1:]), refresh=False)

@@ -161,7 +161,7 @@ def test_results_of_an_older_format_are_not_mixed_but_named(tmp_path):
     run("train", *arguments, cwd=tmp_path)
     results = only_folder(tmp_path) / "results.csv"
     pd.read_csv(results, dtype=str).drop(columns="code").to_csv(results, index=False)
-    assert "holds results of version 1, this alignsim writes version 2" in run(
+    assert "holds results of version 1, this alignsim writes version 3" in run(
         "train", *arguments, cwd=tmp_path, code=1
     )
     output = run("plot", cwd=tmp_path, code=1)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY
 from functools import cached_property
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
@@ -21,6 +21,9 @@ from pydantic.dataclasses import dataclass
 from alignsim.config.schema import STRICT
 from alignsim.lazy import torch
 from alignsim.streams import Streams
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +44,13 @@ class Preferences:
     def __getitem__(self, pairs: slice) -> Preferences:
         return Preferences(self.prompts[:, pairs], self.responses[:, pairs])
 
+    def rows(self, rows: torch.Tensor) -> Preferences:
+        """As many pairs of each seed in another order: the numbers of the rows, all seeds in a row, (S * N,)."""
+        prompts = self.prompts.flatten(0, 1).index_select(0, rows).view_as(self.prompts)
+        responses = self.responses.flatten(0, 1).index_select(0, rows).view_as(self.responses)
+        # in memory as networks use them, (S, T, 2, N)
+        return Preferences(prompts, responses.permute(0, 3, 2, 1).contiguous().permute(0, 3, 2, 1))
+
 
 @dataclasses.dataclass(frozen=True)
 class PreferenceData:
@@ -48,6 +58,11 @@ class PreferenceData:
 
     train: Preferences
     validation: Preferences
+
+    def of(self, places: torch.Tensor) -> PreferenceData:
+        """The pairs of some of the seeds alone, at these places along the seed axis."""
+        parts = (self.train, self.validation)
+        return PreferenceData(*(Preferences(pairs.prompts[places], pairs.responses[places]) for pairs in parts))
 
 
 def _as_tuple(seeds: object) -> object:
@@ -155,11 +170,16 @@ class Environment(ABC):
         steps = steps.expand(*responses.shape, self.vocab_size)
         return steps.gather(-1, responses[..., None]).squeeze(-1).sum(-1)
 
-    def all_responses(self) -> torch.Tensor:
-        """Every response, (1, 1, V ** T, T), int64, the last token counting fastest."""
-        tokens = torch.arange(self.vocab_size, device=self.device)
-        every = torch.cartesian_prod(*[tokens] * self.output_dim)
-        return every.view(1, 1, -1, self.output_dim)
+    def all_responses(self, length: int | None = None) -> torch.Tensor:
+        """Every response, or every prefix of this length: (1, 1, V ** T, T), int64, the last token counting fastest."""
+        length = self.output_dim if length is None else length
+        index = torch.arange(self.vocab_size**length, device=self.device)[:, None]
+        places = self.vocab_size ** torch.arange(length - 1, -1, -1, device=self.device)
+        return (index // places % self.vocab_size)[None, None]
+
+    def of(self, places: Sequence[int]) -> Self:
+        """The same world for some of its seeds alone, at these places along the seed axis."""
+        return dataclasses.replace(self, seeds=tuple(self.seeds[place] for place in places))
 
     def preferences(self) -> PreferenceData:
         """The pairs to learn from, split into training and validation."""

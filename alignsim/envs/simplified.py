@@ -10,7 +10,6 @@ import math
 from functools import cached_property
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
@@ -96,16 +95,21 @@ class SimplifiedEnvironment(Environment):
 
     def reward(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
         """True reward r*(x, y): (S, B, D), (S, B, K, T) -> (S, B, K)."""
-        content = self.read(responses)
-        scores = self._content_rewards(prompts)[:, :, None]
-        shape = np.broadcast_shapes((*content.shape, self.vocab_size), scores.shape)
-        content = content.expand(shape[:-1])
-        return scores.expand(shape).gather(-1, content[..., None]).squeeze(-1).sum(-1)
+        content, scores = self.read(responses), self._content_rewards(prompts)
+        if content.shape[:2] == (1, 1):  # shared responses: one matrix product for all prompts
+            one_hot = torch.nn.functional.one_hot(content[0, 0], self.vocab_size).flatten(1).to(scores.dtype)
+            return (one_hot @ scores.flatten(2).mT).mT
+        content = content.expand(*scores.shape[:2], *content.shape[2:])
+        scores = scores[:, :, None].expand(*content.shape, self.vocab_size)
+        return scores.gather(-1, content[..., None]).squeeze(-1).sum(-1)
 
     def reference_log_probs(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
         """Uniform over tokens: a tensor of -log V, (T, V)."""
-        uniform = torch.zeros(self.output_dim, self.vocab_size, device=self.device)
-        return torch.log_softmax(uniform, -1)
+        return self._uniform_log_probs
+
+    @cached_property
+    def _uniform_log_probs(self) -> torch.Tensor:
+        return torch.log_softmax(torch.zeros(self.output_dim, self.vocab_size, device=self.device), -1)
 
     def sample_reference(self, uniforms: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
         """Responses with independent, uniform content, (S, B, K, T); the content depends on `uniforms` alone."""

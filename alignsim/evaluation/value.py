@@ -46,13 +46,14 @@ def policy_value(policy: PolicyModel, beta: float, prompts: torch.Tensor, evalua
     """Value of a policy on prompts (S, B, D): exact where enumerable, else from samples."""
     env, samples = policy.env, evaluation.samples
     if is_enumerable(env, evaluation):
-        return _enumerated(env, beta, prompts, policy.log_prob)
+        return _enumerated(env, beta, prompts, policy.log_ratio_of_all)
+
+    write = policy.writer()
 
     def sampled(x: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        responses = policy.sample(x, uniforms=uniforms)
-        penalty = policy.log_ratio(x, responses)
-        weights = torch.full_like(penalty, 1 / samples)
-        return weights, env.reward(x, responses), penalty
+        responses, log_ratio = write(x, uniforms)
+        weights = torch.full_like(log_ratio, 1 / samples)
+        return weights, env.reward(x, responses), log_ratio
 
     return _sampled(env, beta, prompts, samples, sampled)
 
@@ -64,38 +65,38 @@ def soft_optimal_value(reward_model: RewardModel, beta: float, prompts: torch.Te
     """
     env, samples = reward_model.env, evaluation.samples
 
-    def tilted(x: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
-        """Log of ref exp(r / beta)."""
-        return env.reference_log_prob(x, responses) + reward_model(x, responses) / beta
+    def log_ratio_of_all(x: torch.Tensor) -> torch.Tensor:
+        """Log of exp(r / beta) / Z."""
+        tilt = reward_model.of_all(x) / beta
+        return tilt - (tilt + env.reference_log_prob(x, env.all_responses())).logsumexp(-1, keepdim=True)
 
     if is_enumerable(env, evaluation):
-        return _enumerated(env, beta, prompts, lambda x, y: tilted(x, y).log_softmax(-1))
+        return _enumerated(env, beta, prompts, log_ratio_of_all)
 
     def sampled(x: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, ...]:
         responses, log_proposal = reward_model.propose(x, uniforms)
-        log_weights = tilted(x, responses) - log_proposal
+        tilt = reward_model(x, responses) / beta
+        log_weights = env.reference_log_prob(x, responses) + tilt - log_proposal
         log_partition = log_weights.logsumexp(-1, keepdim=True) - math.log(samples)
-        penalty = reward_model(x, responses) / beta - log_partition
+        penalty = tilt - log_partition
         return log_weights.softmax(-1), env.reward(x, responses), penalty
 
     return _sampled(env, beta, prompts, samples, sampled)
 
 
 def _enumerated(
-    env: Environment,
-    beta: float,
-    prompts: torch.Tensor,
-    log_prob: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    env: Environment, beta: float, prompts: torch.Tensor, log_ratio_of_all: Callable[[torch.Tensor], torch.Tensor]
 ) -> Value:
+    """Means over all responses; log pi/ref of each of them as of `PolicyModel.log_ratio_of_all`."""
     responses = env.all_responses()
     at_once = max(_RESPONSES_AT_ONCE // (len(env.seeds) * responses.shape[2]), 1)
     totals = torch.zeros(2, len(env.seeds), device=prompts.device)
     with torch.no_grad():
         for x in prompts.split(at_once, dim=1):
-            log_probs = log_prob(x, responses)
-            p = log_probs.exp()
+            log_ratio = log_ratio_of_all(x)
+            p = (log_ratio + env.reference_log_prob(x, responses)).exp()
             reward = (p * env.reward(x, responses)).sum((1, 2))
-            kl = (p * (log_probs - env.reference_log_prob(x, responses))).sum((1, 2))
+            kl = (p * log_ratio).sum((1, 2))
             totals += torch.stack([reward, kl])
     reward, kl = totals / prompts.shape[1]
     return Value(reward, kl, reward - beta * kl, torch.zeros_like(reward))

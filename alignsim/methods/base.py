@@ -31,10 +31,11 @@ class Monitor:
     def start(self, phase: str, steps: int, done: int) -> None:
         """A stage of at most `steps` steps begins; `done` of them were taken before it was resumed."""
 
-    def record(
-        self, phase: str, step: int, measures: Mapping[str, torch.Tensor], policy: PolicyModel | None = None
-    ) -> None:
-        """After `step` steps of a stage: measures of each seed, (S,), and the policy where the stage trains one."""
+    def record(self, phase: str, step: int, measures: Mapping[str, torch.Tensor], model: StackedModel) -> None:
+        """After `step` steps of a stage: the model that it trains, and measures of each of its seeds, (S,).
+
+        Seeds that have stopped improving are in it no more.
+        """
 
     def keep(self, phase: str, state: State) -> None:
         """The stage can go on from here: whoever wants to resume it later keeps a copy of its state.
@@ -81,6 +82,17 @@ class Method(ABC):
     @abstractmethod
     def train(self, task: Task) -> Trained:
         """Train on every seed of the task at once."""
+
+
+def map_tensors(state: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """A state of the same form with every tensor changed."""
+    if isinstance(state, torch.Tensor):
+        return change(state)
+    if isinstance(state, dict):
+        return {key: map_tensors(value, change) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return [map_tensors(value, change) for value in state]
+    return state
 
 
 def fitted(model: StackedModel) -> Fit:

@@ -54,7 +54,7 @@ def train_policy_with_dpo(
     """
     policy = (model or ModelConfig()).policy(env)
 
-    def loss(pairs: Preferences) -> torch.Tensor:
+    def loss(policy: PolicyModel, pairs: Preferences) -> torch.Tensor:
         chosen, rejected = policy.log_ratio(pairs.prompts, pairs.responses).unbind(-1)
         return dpo_loss(chosen, rejected, beta)
 

@@ -23,7 +23,7 @@ def dpo_loss(chosen_log_ratio: torch.Tensor, rejected_log_ratio: torch.Tensor, b
         rejected_log_ratio: the same of the rejected ones.
         beta: weight of the KL term, above 0.
     """
-    return bradley_terry_loss(beta * chosen_log_ratio, beta * rejected_log_ratio)
+    return -torch.nn.functional.logsigmoid(beta * (chosen_log_ratio - rejected_log_ratio))
 
 
 def kl_penalised_reward(reward: torch.Tensor, log_ratio: torch.Tensor, beta: float) -> torch.Tensor:

@@ -43,8 +43,8 @@ class Optimiser:
     On torch's functional AdamW: `torch.optim.AdamW` itself makes every process import torch's compiler, a second long.
 
     Attributes:
-        diverged_at: the first step, from 1, at which a seed's loss was not finite, or at which `check_weights` found
-            its weights so; 0 while there is none, (S,).
+        diverged_at: the first step, from 1, at which a seed's loss was not finite, or after which `note_divergence`
+            found its weights so; 0 while there is none, (S,).
     """
 
     def __init__(self, parameters: Parameters, settings: Optimisation) -> None:
@@ -58,11 +58,12 @@ class Optimiser:
         self._means = [torch.zeros_like(leaf) for leaf in self._leaves]  # of the gradient
         self._squares = [torch.zeros_like(leaf) for leaf in self._leaves]  # of its square
         self._taken = [torch.zeros((), device=device) for _ in self._leaves]
-        self.diverged_at = torch.zeros(self._leaves[0].shape[0], dtype=torch.long, device=device)
+        self._ones = torch.ones(len(self._leaves[0]), device=device)  # the derivative of the sum of the losses
+        self.diverged_at = torch.zeros(len(self._leaves[0]), dtype=torch.long, device=device)
 
     def step(self, step: int, losses: torch.Tensor) -> None:
         """One descent step on the losses of all seeds, (S,). They share no parameter, so their sum keeps them apart."""
-        gradients = torch.autograd.grad(losses.sum(), self._leaves)
+        gradients = torch.autograd.grad(losses, self._leaves, self._ones)
         with torch.no_grad():
             self._adamw(
                 *(self._leaves, list(gradients), self._means, self._squares, [], self._taken),
@@ -75,17 +76,21 @@ class Optimiser:
                 eps=1e-8,
                 maximize=False,
             )
-        self._note_divergence(step + 1, torch.isfinite(losses.detach()))
 
-    def check_weights(self, step: int) -> None:
-        """Note the seeds whose weights are not finite after `step` steps: their losses may not show it at once."""
+    def note_divergence(self, step: int, losses: torch.Tensor) -> None:
+        """Note the seeds whose losses or weights are not finite; both may show it before the other does.
+
+        Args:
+            step: how many steps were taken.
+            losses: of the last steps, (steps, S).
+        """
+        taken = torch.arange(step - len(losses) + 1, step + 1, device=losses.device)[:, None]
+        first = torch.where(torch.isfinite(losses), step + 1, taken).amin(0)
         finite = torch.ones_like(self.diverged_at, dtype=torch.bool)
         for leaf in self._leaves:
             finite &= torch.isfinite(leaf.detach()).flatten(1).all(1)
-        self._note_divergence(step, finite)
-
-    def _note_divergence(self, step: int, finite: torch.Tensor) -> None:
-        self.diverged_at = torch.where((self.diverged_at == 0) & ~finite, step, self.diverged_at)
+        first = torch.where(finite, first, first.clamp(max=step))
+        self.diverged_at = torch.where((self.diverged_at == 0) & (first <= step), first, self.diverged_at)
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on, tensors by reference."""

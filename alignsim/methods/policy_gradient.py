@@ -58,7 +58,7 @@ def optimise_policy(
         phase: the stage's name for the monitor.
         monitor: hears the mean reward, KL and objective of the samples since the last report.
     """
-    env, shape = policy.env, (settings.prompts, settings.samples, policy.env.output_dim)
+    env, samples = policy.env, (policy.env.output_dim, settings.samples, settings.prompts)
     optimiser, done = Optimiser(policy.parameters, settings), 0
     if (saved := monitor.resume(phase)) is not None:
         optimiser.restore(saved["optimiser"])
@@ -66,21 +66,24 @@ def optimise_policy(
     monitor.start(phase, settings.steps, done)
     if done == 0:
         monitor.record(phase, 0, {}, policy)
+    write = policy.writer()
     for start in range(done, settings.steps, STEPS_IN_BLOCK):
         n_steps = min(STEPS_IN_BLOCK, settings.steps - start)
         prompts = env.prompts("rl", n_steps * settings.prompts, block=start // STEPS_IN_BLOCK)
-        uniforms = env.streams.uniform("rl.samples", (n_steps, *shape), block=start // STEPS_IN_BLOCK)
-        sums = torch.zeros(2, prompts.shape[0], device=prompts.device)
+        # drawn in the order in which the network uses them, (S, steps, T, K, B)
+        uniforms = env.streams.uniform("rl.samples", (n_steps, *samples), block=start // STEPS_IN_BLOCK)
+        seen: list[torch.Tensor] = []  # the loss, mean reward and KL of each step, (3, S)
         for i, x in enumerate(prompts.split(settings.prompts, dim=1)):
-            responses = policy.sample(x, uniforms=uniforms[:, i])
+            responses, log_ratio = write(x, uniforms[:, i].permute(0, 3, 2, 1))
             with torch.no_grad():
                 rewards = reward(x, responses)
-            log_ratio = policy.log_ratio(x, responses)
-            optimiser.step(start + i, policy_gradient_loss(rewards, log_ratio, beta))
-            sums += torch.stack([rewards.mean((1, 2)), log_ratio.detach().mean((1, 2))])
-        mean_reward, kl = sums / n_steps
+            losses = policy_gradient_loss(rewards, log_ratio, beta)
+            optimiser.step(start + i, losses)
+            seen.append(torch.stack([losses.detach(), rewards.mean((1, 2)), log_ratio.detach().mean((1, 2))]))
+        all_losses, mean_rewards, kls = torch.stack(seen, 1)
+        optimiser.note_divergence(start + n_steps, all_losses)
+        mean_reward, kl = mean_rewards.mean(0), kls.mean(0)
         measures = {"learned_reward": mean_reward, "kl": kl, "objective": mean_reward - beta * kl}
-        optimiser.check_weights(start + n_steps)
         monitor.record(phase, start + n_steps, measures, policy)
         monitor.keep(phase, {"step": start + n_steps, "optimiser": optimiser.state()})
     optimiser.close()

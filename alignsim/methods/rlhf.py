@@ -63,15 +63,17 @@ def train_reward_model(
         The reward model of the best validation loss of each seed; its `fit` says which step that was.
     """
     reward_model = (model or ModelConfig()).reward_model(env, beta)
+    data = data or env.preferences()
+    train, validation = (Preferences(p.prompts, reward_model.view(p.responses)) for p in (data.train, data.validation))
 
-    def loss(pairs: Preferences) -> torch.Tensor:
-        chosen, rejected = reward_model(pairs.prompts, pairs.responses).unbind(-1)
+    def loss(reward_model: RewardModel, pairs: Preferences) -> torch.Tensor:
+        chosen, rejected = reward_model.of_view(pairs.prompts, pairs.responses).unbind(-1)
         return bradley_terry_loss(chosen, rejected)
 
     fit_to_preferences(
         reward_model,
         loss,
-        data or env.preferences(),
+        PreferenceData(train, validation),
         settings or Supervised(),
         phase="reward_model",
         monitor=monitor or Monitor(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
 
 from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
@@ -11,15 +12,16 @@ from pydantic.dataclasses import dataclass
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import PreferenceData, Preferences
 from alignsim.lazy import torch
-from alignsim.methods.base import Monitor, State
+from alignsim.methods.base import Monitor, State, map_tensors
 from alignsim.methods.optimiser import Optimisation, Optimiser
 from alignsim.models.base import Fit, StackedModel
 from alignsim.models.made import Parameters
-from alignsim.models.policy import PolicyModel
 from alignsim.streams import Streams
 
-#: The loss of each pair of a batch, (S, B), in nats.
-PairLoss = Callable[[Preferences], "torch.Tensor"]
+Model = TypeVar("Model", bound=StackedModel)
+
+#: From a model and a batch of pairs to the loss of each pair, (S, B), in nats.
+PairLoss = Callable[[Model, Preferences], "torch.Tensor"]
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -40,8 +42,8 @@ class Supervised(Optimisation):
 
 
 def fit_to_preferences(
-    model: StackedModel,
-    loss: PairLoss,
+    model: Model,
+    loss: PairLoss[Model],
     data: PreferenceData,
     settings: Supervised,
     *,
@@ -50,44 +52,38 @@ def fit_to_preferences(
 ) -> None:
     """Minimise the mean loss over the training pairs; keep, for each seed, the weights of its best validation loss.
 
-    A seed stops improving when `patience` looks in a row brought no smaller validation loss; what it does later does
-    not count, so its result does not depend on the other seeds. The loop ends when every seed has stopped.
+    A seed stops improving when `patience` looks in a row brought no smaller validation loss. It then leaves the stack
+    and costs nothing any more. Its result does not depend on the other seeds.
 
     Args:
-        model: trained in place; its `parameters` and `fit` are set to the best found, step 0 included.
-        loss: from a batch of pairs to the loss of each, computed with `model`.
+        model: its `parameters` and `fit` are set to the best found, step 0 included.
+        loss: from a model, the given one for some of its seeds, and a batch of their pairs to the loss of each pair.
         data: training and validation pairs.
         settings: steps, batches, learning rate, validation.
         phase: the stage's name for the monitor.
-        monitor: hears the training loss (mean since the last look) and the validation loss.
+        monitor: hears the training loss (mean since the last look) and the validation loss of the seeds in the stack.
     """
-    optimiser = Optimiser(model.parameters, settings)
-    best, step = Best(model.parameters, validation_loss(loss, data.validation)), 0
-    policy = model if isinstance(model, PolicyModel) else None
+    n_seeds, device = len(model.env.seeds), model.env.device
+    result = _Result(model.parameters, torch.zeros(n_seeds, device=device))
+    stack = _Stack(model, torch.arange(n_seeds, device=device), loss, data, settings)
     if (saved := monitor.resume(phase)) is not None:
-        optimiser.restore(saved["optimiser"])
-        best.restore(saved["best"])
-        step = saved["step"]
-    monitor.start(phase, settings.steps, step)
-    if step == 0:
-        monitor.record(phase, 0, {"validation_loss": best.loss}, policy)
-    batches = minibatches(data.train, model.env.streams, settings, first_step=step)
-    while step < settings.steps and best.may_improve(settings.patience):
-        running, n_steps = torch.zeros_like(best.loss), min(settings.validate_every, settings.steps - step)
-        for batch in itertools.islice(batches, n_steps):
-            losses = loss(batch).mean(1)
-            optimiser.step(step, losses)
-            running, step = running + losses.detach(), step + 1
-        optimiser.check_weights(step)
-        current = validation_loss(loss, data.validation)
-        best.look(step, current, model.parameters, settings.patience)
-        measures = {"training_loss": running / n_steps, "validation_loss": current, "best_validation_loss": best.loss}
-        monitor.record(phase, step, measures, policy)
-        monitor.keep(phase, {"step": step, "optimiser": optimiser.state(), "best": best.state()})
-    optimiser.close()
-    model.parameters = best.parameters
-    model.fit = Fit(best.step, best.loss)
-    monitor.finish(phase, step, optimiser.diverged_at)
+        result.restore(saved["result"])
+        stack = _Stack(model, saved["stack"]["places"], loss, data, settings, saved["stack"])
+    monitor.start(phase, settings.steps, stack.step)
+    if stack.step == 0:
+        monitor.record(phase, 0, {"validation_loss": stack.best.loss}, stack.model)
+    while stack.step < settings.steps and (improving := stack.best.looks_in_vain < settings.patience).any():
+        if not improving.all():
+            result.take(stack)
+            state = map_tensors(stack.state(), lambda rows: rows[improving] if rows.dim() else rows)
+            stack = _Stack(model, state["places"], loss, data, settings, state)
+        measures = stack.train(min(settings.validate_every, settings.steps - stack.step))
+        monitor.record(phase, stack.step, measures, stack.model)
+        monitor.keep(phase, {"step": stack.step, "stack": stack.state(), "result": result.state()})
+    result.take(stack)
+    model.parameters = result.parameters
+    model.fit = Fit(result.step, result.loss)
+    monitor.finish(phase, stack.step, result.diverged_at)
 
 
 class Best:
@@ -97,7 +93,7 @@ class Best:
         parameters: the weights.
         loss: the validation loss, (S,).
         step: the step it was seen at, (S,).
-        looks_in_vain: how many looks since then brought no smaller one, at most `patience`, (S,).
+        looks_in_vain: how many looks since then brought no smaller one, (S,).
     """
 
     def __init__(self, parameters: Parameters, loss: torch.Tensor) -> None:
@@ -106,20 +102,15 @@ class Best:
         self.step = torch.zeros_like(loss, dtype=torch.long)
         self.looks_in_vain = torch.zeros_like(self.step)
 
-    def look(self, step: int, loss: torch.Tensor, parameters: Parameters, patience: int) -> None:
-        """Take over the weights of the seeds that have improved and have not stopped before."""
-        still_improving = self.looks_in_vain < patience
-        better = still_improving & (loss < self.loss)
+    def look(self, step: int, loss: torch.Tensor, parameters: Parameters) -> None:
+        """Take over the weights of the seeds that have improved."""
+        better = loss < self.loss
         self.loss = torch.where(better, loss, self.loss)
         self.step = torch.where(better, step, self.step)
         for name, p in parameters.items():
             chosen = better.view(-1, *[1] * (p.dim() - 1))
             self.parameters[name] = torch.where(chosen, p.detach(), self.parameters[name])
-        self.looks_in_vain = torch.where(better, 0, self.looks_in_vain + still_improving)
-
-    def may_improve(self, patience: int) -> bool:
-        """Whether any seed has not stopped improving."""
-        return bool((self.looks_in_vain < patience).any())
+        self.looks_in_vain = torch.where(better, 0, self.looks_in_vain + 1)
 
     def state(self) -> State:
         """All that the next look depends on, tensors by reference."""
@@ -130,10 +121,77 @@ class Best:
         vars(self).update(state)
 
 
-def validation_loss(loss: PairLoss, pairs: Preferences) -> torch.Tensor:
-    """Mean loss over pairs for each seed, without gradients, (S,)."""
-    with torch.no_grad():
-        return loss(pairs).mean(1)
+class _Stack(Generic[Model]):
+    """The seeds that still improve, trained together: row i of every tensor is of the seed at `places[i]` of all."""
+
+    def __init__(
+        self,
+        everyone: Model,
+        places: torch.Tensor,
+        loss: PairLoss[Model],
+        data: PreferenceData,
+        settings: Supervised,
+        state: State | None = None,
+    ) -> None:
+        self.model, self.places = everyone.of(places), places
+        self._loss, self._data, self._settings = loss, data.of(places), settings
+        self.optimiser, self.step = Optimiser(self.model.parameters, settings), 0
+        if state is not None:
+            self.step = state["step"]
+            self.optimiser.restore(state["optimiser"])
+        self.best = Best(self.model.parameters, self._validation_loss())
+        if state is not None:
+            self.best.restore(state["best"])
+        self._batches = minibatches(self._data.train, self.model.env.streams, settings, first_step=self.step)
+
+    def train(self, n_steps: int) -> dict[str, torch.Tensor]:
+        """Take steps, then look at the validation pairs; measures of each seed, (S,)."""
+        steps = []
+        for batch in itertools.islice(self._batches, n_steps):
+            losses = self._loss(self.model, batch).mean(1)
+            self.optimiser.step(self.step, losses)
+            steps.append(losses.detach())
+            self.step += 1
+        training_losses = torch.stack(steps)
+        self.optimiser.note_divergence(self.step, training_losses)
+        current = self._validation_loss()
+        self.best.look(self.step, current, self.model.parameters)
+        measures = {"training_loss": training_losses.mean(0), "validation_loss": current}
+        return measures | {"best_validation_loss": self.best.loss}
+
+    def _validation_loss(self) -> torch.Tensor:
+        """Mean loss over the validation pairs for each seed, without gradients, (S,)."""
+        with torch.no_grad():
+            return self._loss(self.model, self._data.validation).mean(1)
+
+    def state(self) -> State:
+        """All that the next step depends on, a row for each seed, tensors by reference."""
+        parts = {"optimiser": self.optimiser.state(), "best": self.best.state()}
+        return {"places": self.places, "step": self.step, **parts}
+
+
+class _Result:
+    """What was kept of each seed, (S, ...), written when it leaves the stack."""
+
+    def __init__(self, parameters: Parameters, zeros: torch.Tensor) -> None:
+        self.parameters = {name: p.detach().clone() for name, p in parameters.items()}
+        self.loss, self.step, self.diverged_at = zeros, zeros.long(), zeros.long()
+
+    def take(self, stack: _Stack[Model]) -> None:
+        """Keep the best of the seeds of a stack, as far as they have come."""
+        best = stack.best
+        kept = self.parameters | {"loss": self.loss, "step": self.step, "diverged_at": self.diverged_at}
+        news = best.parameters | {"loss": best.loss, "step": best.step, "diverged_at": stack.optimiser.diverged_at}
+        for name, rows in kept.items():
+            rows[stack.places] = news[name]
+
+    def state(self) -> State:
+        """All of it, tensors by reference."""
+        return dict(vars(self))
+
+    def restore(self, state: State) -> None:
+        """Go on from a state."""
+        vars(self).update(state)
 
 
 def minibatches(
@@ -145,11 +203,11 @@ def minibatches(
     """
     size = min(settings.batch_size, len(pairs))
     batches_in_epoch = len(pairs) // size
-    seeds = torch.arange(pairs.prompts.shape[0], device=pairs.prompts.device)[:, None]
+    first_rows = torch.arange(len(pairs.prompts), device=pairs.prompts.device)[:, None] * len(pairs)
     shuffled_epoch = -1
     for step in range(first_step, settings.steps):
         epoch, batch = divmod(step, batches_in_epoch)
         if epoch != shuffled_epoch:
             order, shuffled_epoch = streams.permutation("minibatches", len(pairs), epoch), epoch
-            shuffled = Preferences(pairs.prompts[seeds, order], pairs.responses[seeds, order])
+            shuffled = pairs.rows((first_rows + order).flatten())
         yield shuffled[batch * size : (batch + 1) * size]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from alignsim.envs.base import Environment
 from alignsim.lazy import torch
 from alignsim.models.made import MADE, Parameters
+from alignsim.models.scores import Head, scored
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,15 @@ class StackedModel:
         self.parameters: Parameters = self.network.initial_parameters(env.streams)
         self.fit: Fit | None = None
 
+    def score(self, prompts: torch.Tensor, tokens: torch.Tensor, head: Head) -> torch.Tensor:
+        """A score of each response, differentiable by the parameters: (S, B, D), (S, B, K, T) -> (S, B, K)."""
+        with torch.no_grad():
+            logits, activations = self.network.forward(self.parameters, prompts, tokens)
+        return scored(self.network, self.parameters, logits, activations, head)
 
-def select(values: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """The entry of each token: (S, B, K, T, V) and tokens (S or 1, B or 1, K, T) -> (S, B, K, T)."""
-    tokens = tokens.expand(values.shape[:-1])
-    return values.gather(-1, tokens[..., None]).squeeze(-1)
+    def of(self, places: torch.Tensor) -> Self:
+        """The model of some of its seeds alone, at these places along the seed axis, with copies of their weights."""
+        part = copy.copy(self)
+        part.env = self.env.of(places.tolist())
+        part.parameters = {name: p.detach()[places] for name, p in self.parameters.items()}
+        return part

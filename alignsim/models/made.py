@@ -2,15 +2,19 @@
 
 Pure functions of a dictionary of parameters, each with a leading seed axis. What the logits mean (a policy, a
 reward) is said in `policy` and `reward`.
+
+`logits` is the network as one would write it down, and autograd differentiates it: the reference. `forward` and
+`backward` are the same mathematics for training: the responses of a seed lie along the last axis, `(S, features,
+responses)`, so that every elementwise operation runs over long rows, and each layer's gradient is two matrix products.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
@@ -22,6 +26,9 @@ if TYPE_CHECKING:
     from alignsim.streams import Streams
 
 Parameters = dict[str, "torch.Tensor"]
+
+#: From tokens (S, B, K, T) to what is added to the logits of each next token: broadcastable to (S, B, K, T, V).
+Offsets = Callable[["torch.Tensor"], "torch.Tensor"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -51,17 +58,35 @@ class MADE:
         return MADENetwork(self, input_dim, output_dim, vocab_size, device)
 
 
+class Activations(NamedTuple):
+    """What a forward pass leaves behind for the gradient.
+
+    Attributes:
+        layers: the inputs (prompt, then token codes) and the output of each hidden layer, (S, features, K * B) each.
+        tokens: one-hot, (S, T, V, K, B).
+    """
+
+    layers: list[torch.Tensor]
+    tokens: torch.Tensor
+
+
 class MADENetwork:
     """Logits over token t from (x, tokens before t), for every position at once.
 
     Each hidden unit has a degree d in 0 ... T - 1 and sees the tokens before position d; units are sorted by
-    degree, so the units that may feed position t are a leading slice of each layer.
+    degree, so the units that may feed position t are a leading slice of each layer. A layer has two parameters, by
+    name: `hidden0.weight` (D + T * V, H), `hidden0.bias` (H,), ..., `output.weight` (H, T * V), `output.bias`.
     """
 
     def __init__(self, config: MADE, input_dim: int, output_dim: int, vocab_size: int, device: str) -> None:
         self.config = config
         self.input_dim, self.output_dim, self.vocab_size = input_dim, output_dim, vocab_size
         self.device = device
+        p = 1 / vocab_size
+        # what the network sees of a token: its one-hot row, of mean 0 and variance 1 under a uniform token
+        self._code_scale = 1 / math.sqrt(p * (1 - p))
+        self._code_shift = torch.tensor(-p * self._code_scale, device=device)
+        self.layers = [*(f"hidden{layer}" for layer in range(config.n_layers)), "output"]
 
     @cached_property
     def _degrees(self) -> torch.Tensor:
@@ -70,27 +95,28 @@ class MADENetwork:
         return torch.arange(hidden_dim, device=self.device) * self.output_dim // hidden_dim
 
     @cached_property
-    def _units_up_to(self) -> list[int]:
-        """How many hidden units have a degree of at most t, for each position t."""
-        degrees = self._degrees.tolist()
-        return [sum(d <= t for d in degrees) for t in range(self.output_dim)]
+    def units(self) -> list[slice]:
+        """The hidden units of each degree."""
+        counts = torch.bincount(self._degrees, minlength=self.output_dim).cumsum(0).tolist()
+        return [slice(start, end) for start, end in pairwise([0, *counts])]
 
     @cached_property
     def _masks(self) -> Parameters:
         """Which weights may differ from zero, by parameter name; every other weight may."""
         positions = torch.arange(self.output_dim, device=self.device).repeat_interleave(self.vocab_size)
-        degrees = self._degrees
+        degrees, hidden_dim = self._degrees, self.config.hidden_dim
+        prompt_to_hidden = torch.ones(self.input_dim, hidden_dim, dtype=torch.bool, device=self.device)
         token_to_hidden = (positions[:, None] < degrees) & self.config.prefix
-        masks = {"token.weight": token_to_hidden, "output.weight": degrees[:, None] <= positions}
-        for layer in range(1, self.config.n_layers):
-            masks[f"hidden{layer}.weight"] = degrees[:, None] <= degrees
+        masks = {"hidden0.weight": torch.cat([prompt_to_hidden, token_to_hidden])}
+        for layer in self.layers[1:-1]:
+            masks[f"{layer}.weight"] = degrees[:, None] <= degrees
+        masks["output.weight"] = degrees[:, None] <= positions
         return {name: mask.float() for name, mask in masks.items()}
 
     @cached_property
-    def _codes(self) -> torch.Tensor:
-        """One-hot rows, standardised to mean 0 and variance 1 under a uniform token, (V, V)."""
-        p = 1 / self.vocab_size
-        return (torch.eye(self.vocab_size, device=self.device) - p) / math.sqrt(p * (1 - p))
+    def _vocabulary(self) -> torch.Tensor:
+        """The tokens as numbers to compare with, (V, 1, 1)."""
+        return torch.arange(self.vocab_size, dtype=torch.float32, device=self.device).view(-1, 1, 1)
 
     def initial_parameters(self, streams: Streams) -> Parameters:
         """Uniform(-1, 1) / sqrt(fan-in) for each unit's own, unmasked fan-in; the last layer is zero.
@@ -98,94 +124,225 @@ class MADENetwork:
         The same seed gets the same weights in every model.
         """
         width, outputs = self.config.hidden_dim, self.output_dim * self.vocab_size
-        inputs = self.input_dim + self._masks["token.weight"].sum(0)  # (H,)
-        parameters = {}
+        fan_in = {layer: self._masks[f"{layer}.weight"].sum(0) for layer in self.layers}  # (H,)
 
-        def draw(name: str, shape: tuple[int, ...], fan_in: torch.Tensor) -> None:
-            uniform = 2 * streams.uniform(f"weights.{name}", shape) - 1
-            parameters[name] = uniform / fan_in.sqrt()
+        def uniform(name: str, shape: tuple[int, ...], layer: str) -> torch.Tensor:
+            return (2 * streams.uniform(f"weights.{name}", shape) - 1) / fan_in[layer].sqrt()
 
-        draw("prompt.weight", (self.input_dim, width), inputs)
-        draw("token.weight", (outputs, width), inputs)
-        draw("hidden0.bias", (width,), inputs)
-        for layer in range(1, self.config.n_layers):
-            fan_in = self._masks[f"hidden{layer}.weight"].sum(0)
-            draw(f"hidden{layer}.weight", (width, width), fan_in)
-            draw(f"hidden{layer}.bias", (width,), fan_in)
+        prompt = uniform("prompt.weight", (self.input_dim, width), "hidden0")
+        token = uniform("token.weight", (outputs, width), "hidden0")
+        parameters = {"hidden0.weight": torch.cat([prompt, token], 1)}
+        parameters["hidden0.bias"] = uniform("hidden0.bias", (width,), "hidden0")
+        for layer in self.layers[1:-1]:
+            parameters[f"{layer}.weight"] = uniform(f"{layer}.weight", (width, width), layer)
+            parameters[f"{layer}.bias"] = uniform(f"{layer}.bias", (width,), layer)
         n_seeds = len(streams.seeds)
         parameters["output.weight"] = torch.zeros(n_seeds, width, outputs, device=self.device)
         parameters["output.bias"] = torch.zeros(n_seeds, outputs, device=self.device)
-        return parameters
+        return self.masked(parameters)
 
-    def _masked(self, parameters: Parameters) -> Parameters:
+    def masked(self, parameters: Parameters) -> Parameters:
+        """The parameters with zeros where a weight would break the order of the positions, as training keeps them."""
         return {name: p * self._masks[name] if name in self._masks else p for name, p in parameters.items()}
+
+    # The network as one would write it down.
 
     def logits(self, parameters: Parameters, prompts: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Logits over every token given the ones before it: (S, B, D), (S, B, K, T) -> (S, B, K, T, V).
 
         The seed and prompt axes of `tokens` may be 1; the work on the tokens is then shared.
         """
-        return self.logits_of_codes(parameters, prompts, torch.nn.functional.embedding(tokens, self._codes))
+        one_hot = torch.nn.functional.one_hot(tokens, self.vocab_size).to(prompts.dtype)
+        return self.logits_of_codes(parameters, prompts, one_hot * self._code_scale + self._code_shift)
 
     def logits_of_codes(self, parameters: Parameters, prompts: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """The same from what the network sees of the tokens, (S, B, K, T, V) real numbers."""
-        weights = self._masked(parameters)
-        from_prompt = torch.baddbmm(weights["hidden0.bias"][:, None], prompts, weights["prompt.weight"])
+        weights = self.masked(parameters)
+        of_prompt, of_tokens = weights["hidden0.weight"].tensor_split([self.input_dim], 1)
+        from_prompt = torch.baddbmm(weights["hidden0.bias"][:, None], prompts, of_prompt)
         seeds, n_prompts, _ = from_prompt.shape
         flat = codes.flatten(-2).flatten(1, 2).expand(seeds, -1, -1)  # (S, B or 1 * K, T * V)
-        from_tokens = torch.bmm(flat, weights["token.weight"]).unflatten(1, codes.shape[1:3])
+        from_tokens = torch.bmm(flat, of_tokens).unflatten(1, codes.shape[1:3])
         hidden = (from_prompt[:, :, None] + from_tokens).relu().flatten(1, 2)  # (S, B * K, H)
-        for layer in range(1, self.config.n_layers):
-            bias = weights[f"hidden{layer}.bias"][:, None]
-            hidden = torch.baddbmm(bias, hidden, weights[f"hidden{layer}.weight"]).relu()
+        for layer in self.layers[1:-1]:
+            hidden = torch.baddbmm(weights[f"{layer}.bias"][:, None], hidden, weights[f"{layer}.weight"]).relu()
         out = torch.baddbmm(weights["output.bias"][:, None], hidden, weights["output.weight"])
         return out.view(seeds, n_prompts, -1, self.output_dim, self.vocab_size)
 
-    def sample(
-        self,
-        parameters: Parameters,
-        prompts: torch.Tensor,
-        uniforms: torch.Tensor,
-        offsets: Callable[[torch.Tensor], torch.Tensor],
-    ) -> torch.Tensor:
-        """Draw responses left to right from softmax(offsets + logits), without gradients.
+    # The same for training, responses along the last axis. Masked weights are zero and stay so.
 
-        Position t only adds the hidden units of degree t, so all T tokens cost about one pass through the network.
+    def forward(
+        self, parameters: Parameters, prompts: torch.Tensor, tokens: torch.Tensor
+    ) -> tuple[torch.Tensor, Activations]:
+        """Logits (S, T, V, K, B) of tokens (S, B, K, T) after prompts (S, B, D), and what the gradient needs."""
+        inputs, codes = self.inputs(prompts, tokens.shape[2])
+        one_hot = inputs.new_empty(codes.shape)
+        by_position = tokens.expand(*prompts.shape[:2], -1, -1).permute(0, 3, 2, 1)[:, :, None]  # (S, T, 1, K, B)
+        torch.eq(by_position.to(inputs.dtype), self._vocabulary, out=one_hot)
+        self.encode(one_hot, codes)
+        layers = [inputs]
+        for layer in self.layers[:-1]:
+            layers.append(self.affine(parameters, layer, layers[-1]).relu_())
+        return self.affine(parameters, "output", layers[-1]).view_as(codes), Activations(layers, one_hot)
+
+    def backward(self, parameters: Parameters, activations: Activations, slopes: torch.Tensor) -> Parameters:
+        """The gradient of a scalar for each parameter, from its derivatives by the logits, (S, T, V, K, B)."""
+        gradients: Parameters = {}
+        delta = slopes.flatten(3).flatten(1, 2)  # by what comes out of a layer before its ReLU, (S, features, K * B)
+        for layer, below in zip(reversed(self.layers), reversed(activations.layers), strict=True):
+            weight, bias = f"{layer}.weight", f"{layer}.bias"
+            gradients[weight] = torch.bmm(below, delta.mT)
+            if weight in self._masks:
+                gradients[weight].mul_(self._masks[weight])
+            gradients[bias] = delta.sum(-1)
+            if below is not activations.layers[0]:
+                delta = torch.bmm(parameters[weight], delta)
+                torch.ops.aten.threshold_backward.grad_input(delta, below, 0, grad_input=delta)
+        return gradients
+
+    def inputs(self, prompts: torch.Tensor, samples: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Room for the inputs of K responses to each prompt, (S, D + T * V, K * B), and in it for the token codes.
+
+        The prompts are filled in; the codes are a view (S, T, V, K, B).
+        """
+        seeds, n_prompts, input_dim = prompts.shape
+        shape = (seeds, input_dim + self.output_dim * self.vocab_size, samples, n_prompts)
+        inputs = prompts.new_empty(shape)
+        inputs[:, :input_dim] = prompts.mT[:, :, None]
+        codes = inputs[:, input_dim:].unflatten(1, (self.output_dim, self.vocab_size))
+        return inputs.flatten(2), codes
+
+    @staticmethod
+    def affine(parameters: Parameters, layer: str, below: torch.Tensor) -> torch.Tensor:
+        """What comes out of a layer before its ReLU, (S, inputs, K * B) -> (S, outputs, K * B)."""
+        return torch.baddbmm(parameters[f"{layer}.bias"][..., None], parameters[f"{layer}.weight"].mT, below)
+
+    def prefixes(self, parameters: Parameters, prompts: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Logits of the next token after every prefix, (S, V, V ** t, B) for each length t of the prefix from 0.
+
+        Prefixes are in lexical order, the last token counting fastest. A unit of degree t is computed once for each
+        prefix of t tokens and not once for each whole response.
+        """
+        weights = {layer: parameters[f"{layer}.weight"] for layer in self.layers}
+        biases = {layer: parameters[f"{layer}.bias"][..., None] for layer in self.layers}
+        first, n_prompts = weights["hidden0"], prompts.shape[1]
+        from_prompt = torch.baddbmm(biases["hidden0"], first[:, : self.input_dim].mT, prompts.mT)[:, :, None]
+        hidden = [prompts.new_empty(len(prompts), 0, 1, n_prompts) for _ in self.layers[:-1]]
+        codes = prompts.new_empty(0, 1)  # of the tokens of every prefix, (t * V, V ** t)
+        for t, new in enumerate(self.units):
+            if t:
+                hidden = [layer.repeat_interleave(self.vocab_size, 2) for layer in hidden]
+                codes = self._extended(codes)
+            tokens = slice(self.input_dim, self.input_dim + len(codes))
+            raw = from_prompt[:, new] + (first[:, tokens, new].mT @ codes)[..., None]  # (S, new units, V ** t, B)
+            for i, layer in enumerate(self.layers[1:]):
+                hidden[i] = torch.cat([hidden[i], raw.relu_()], 1)
+                out = slice(t * self.vocab_size, (t + 1) * self.vocab_size) if layer == "output" else new
+                weight = weights[layer][:, : new.stop, out].mT
+                raw = torch.baddbmm(biases[layer][:, out], weight, hidden[i].flatten(2)).unflatten(2, (-1, n_prompts))
+            yield raw
+
+    def _extended(self, codes: torch.Tensor) -> torch.Tensor:
+        """The codes of every prefix with each token after it: (t * V, V ** t) -> ((t + 1) * V, V ** (t + 1))."""
+        last = torch.eye(self.vocab_size, device=self.device) * self._code_scale + self._code_shift
+        return torch.cat([codes.repeat_interleave(self.vocab_size, 1), last.repeat(1, codes.shape[1])])
+
+    def sampler(self, parameters: Parameters) -> Sampler:
+        """What draws responses from these parameters, also after they were trained on in place."""
+        return Sampler(self, parameters)
+
+    def draw(self, logits: torch.Tensor, noise: torch.Tensor, one_hot: torch.Tensor) -> None:
+        """Write the next token into `one_hot` (S, V, K, B), by the inverse distribution function.
 
         Args:
-            parameters: of this network.
+            logits: of the token, (S, V, K, B).
+            noise: uniform numbers u in [0, 1), (S, 1, K, B); for two tokens log(u / (1 - u)): that saves a softmax.
+            one_hot: overwritten.
+        """
+        if self.vocab_size == 2:
+            difference = logits[:, :1] - logits[:, 1:]
+            torch.lt(noise, difference, out=one_hot[:, :1])
+            torch.ge(noise, difference, out=one_hot[:, 1:])
+        else:
+            below = logits.softmax(1).cumsum(1)[:, :-1]
+            token = (noise >= below).sum(1, keepdim=True)
+            torch.eq(token, self._vocabulary, out=one_hot)
+
+    def tokens(self, one_hot: torch.Tensor) -> torch.Tensor:
+        """Tokens (S, B, K, T), int64, from one-hot ones, (S, T, V, K, B)."""
+        return (one_hot * self._vocabulary).sum(2).long().permute(0, 3, 2, 1)
+
+    def encode(self, one_hot: torch.Tensor, codes: torch.Tensor) -> None:
+        """Write what the network sees of tokens into `codes`, of the same shape."""
+        torch.add(self._code_shift, one_hot, alpha=self._code_scale, out=codes)
+
+
+class Sampler:
+    """Draws responses left to right, without gradients.
+
+    Position t only adds the hidden units of degree t, so all T tokens cost about one pass through the network, and
+    what that pass computes is what `MADENetwork.forward` computes of the responses.
+    """
+
+    def __init__(self, network: MADENetwork, parameters: Parameters) -> None:
+        self._network, self._parameters = network, parameters
+        self._steps = [self._slices(t) for t in range(network.output_dim)]
+
+    def _slices(self, t: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """The weights (S, new units, units seen) and hidden biases (S, new units, 1) of each layer at position t."""
+        network, new, weights, biases = self._network, self._network.units[t], [], []
+        seen = network.input_dim + t * network.vocab_size
+        for layer in network.layers[:-1]:
+            weights.append(self._parameters[f"{layer}.weight"].detach()[:, :seen, new].mT)
+            biases.append(self._parameters[f"{layer}.bias"].detach()[:, new, None])
+            seen = new.stop
+        outputs = slice(t * network.vocab_size, (t + 1) * network.vocab_size)
+        weights.append(self._parameters["output.weight"].detach()[:, :seen, outputs].mT)
+        return weights, biases
+
+    def __call__(
+        self, prompts: torch.Tensor, uniforms: torch.Tensor, offsets: Offsets
+    ) -> tuple[torch.Tensor, torch.Tensor, Activations]:
+        """Responses to prompts (S, B, D) from softmax(offsets + logits).
+
+        Args:
             prompts: (S, B, D).
             uniforms: numbers in [0, 1) that decide each token by the inverse distribution function, (S, B, K, T).
-            offsets: from tokens (S, B, K, T), of which only those before t are drawn yet, to log-probabilities that
-                are added to the logits, whose entry t is used; broadcastable to (S, B, K, T, V).
+            offsets: from the tokens, of which only those before t are drawn yet; its entry t is used.
 
         Returns:
-            Tokens, (S, B, K, T), int64.
+            Tokens, (S, B, K, T), int64; logits and activations as of `MADENetwork.forward`.
         """
-        vocab, samples = self.vocab_size, uniforms.shape[2]
+        network, (n_prompts, samples), vocab = self._network, uniforms.shape[1:3], self._network.vocab_size
         with torch.no_grad():
-            weights = self._masked(parameters)
-            from_prompt = torch.baddbmm(weights["hidden0.bias"][:, None], prompts, weights["prompt.weight"])
-            hidden = from_prompt.repeat_interleave(samples, dim=1)  # (S, B * K, H)
-            layers = [hidden, *(torch.empty_like(hidden) for _ in range(1, self.config.n_layers))]
-            codes = hidden.new_empty(*hidden.shape[:2], self.output_dim * vocab)
-            tokens = torch.zeros(uniforms.shape, dtype=torch.long, device=prompts.device)
-            start = 0
-            for t in range(self.output_dim):
-                end, seen = self._units_up_to[t], slice(0, t * vocab)
-                new = slice(start, end)
-                layers[0][..., new] += torch.bmm(codes[..., seen], weights["token.weight"][:, seen, new])
-                layers[0][..., new].relu_()
-                for depth, (below, layer) in enumerate(pairwise(layers), start=1):
-                    bias, weight = weights[f"hidden{depth}.bias"], weights[f"hidden{depth}.weight"]
-                    raw = torch.baddbmm(bias[:, None, new], below[..., :end], weight[:, :end, new])
-                    layer[..., new] = raw.relu_()
-                outputs = slice(t * vocab, (t + 1) * vocab)
-                bias, weight = weights["output.bias"], weights["output.weight"]
-                logits = torch.baddbmm(bias[:, None, outputs], layers[-1][..., :end], weight[:, :end, outputs])
-                offset = offsets(tokens)[..., t, :]
-                below_token = (offset + logits.view(*tokens.shape[:3], vocab)).softmax(-1).cumsum(-1)[..., :-1]
-                tokens[..., t] = (uniforms[..., t, None] >= below_token).sum(-1)
-                codes[..., outputs] = self._codes[tokens[..., t]].flatten(1, 2)
-                start = end
-        return tokens
+            inputs, codes = network.inputs(prompts, samples)
+            one_hot = inputs.new_zeros(codes.shape)
+            columns = (len(inputs), network.config.hidden_dim, samples * n_prompts)
+            hidden = [inputs.new_empty(columns) for _ in network.layers[:-1]]
+            noise = uniforms.permute(0, 3, 2, 1)  # (S, T, K, B)
+            noise = noise.logit() if vocab == 2 else noise
+            table = offsets(network.tokens(one_hot))
+            fixed = table.dim() <= 2  # without axes for responses it cannot depend on the tokens
+            output_bias = self._parameters["output.bias"][..., None]
+            if fixed:
+                output_bias = output_bias + table.expand(network.output_dim, vocab).reshape(-1, 1)
+            for t, (weights, biases) in enumerate(self._steps):
+                below = inputs
+                for layer, weight, bias in zip(hidden, weights, biases, strict=False):
+                    raw = torch.baddbmm(bias, weight, below.narrow(1, 0, weight.shape[2]))
+                    torch.clamp_min(raw, 0, out=layer[:, network.units[t]])
+                    below = layer
+                bias = output_bias.narrow(1, t * vocab, vocab)
+                logits = torch.baddbmm(bias, weights[-1], below.narrow(1, 0, weights[-1].shape[2]))
+                logits = logits.unflatten(2, (samples, n_prompts))
+                if not fixed:
+                    logits += by_response(offsets(network.tokens(one_hot)))[:, t]
+                network.draw(logits, noise[:, t : t + 1], one_hot[:, t])
+                network.encode(one_hot[:, t], codes[:, t])
+            logits = network.affine(self._parameters, "output", below).view_as(codes)
+            return network.tokens(one_hot), logits, Activations([inputs, *hidden], one_hot)
+
+
+def by_response(values: torch.Tensor) -> torch.Tensor:
+    """What broadcasts to (S, B, K, T, V), as what broadcasts to (S, T, V, K, B)."""
+    return values[(None,) * (5 - values.dim())].permute(0, 3, 4, 2, 1)

@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from alignsim.lazy import torch
-from alignsim.models.base import StackedModel, select
+from alignsim.models.base import StackedModel
+from alignsim.models.made import by_response
+from alignsim.models.scores import log_ratio_head, scored
+
+
+class Sampled(NamedTuple):
+    """Responses that a policy wrote.
+
+    Attributes:
+        responses: (S, B, K, T), int64.
+        log_ratio: log pi - log ref of each, (S, B, K), differentiable by the policy's parameters.
+    """
+
+    responses: torch.Tensor
+    log_ratio: torch.Tensor
 
 
 class PolicyModel(StackedModel):
@@ -12,18 +28,28 @@ class PolicyModel(StackedModel):
     Constructed as `PolicyModel(env, network=MADE())`; reads raw tokens.
     """
 
-    def token_log_probs(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities of every next token: (S, B, D), (S, B, K, T) -> (S, B, K, T, V)."""
-        logits = self.network.logits(self.parameters, prompts, responses)
-        return torch.log_softmax(self.env.reference_log_probs(prompts, responses) + logits, -1)
+    def log_ratio(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
+        """Log pi(y | x) - log ref(y | x): (S, B, D), (S, B, K, T) -> (S, B, K)."""
+        reference = by_response(self.env.reference_log_probs(prompts, responses))
+        return self.score(prompts, responses, log_ratio_head(reference))
 
     def log_prob(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
         """Log pi(y | x): (S, B, D), (S, B, K, T) -> (S, B, K)."""
-        return select(self.token_log_probs(prompts, responses), responses).sum(-1)
+        return self.log_ratio(prompts, responses) + self.env.reference_log_prob(prompts, responses)
 
-    def log_ratio(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
-        """Log pi(y | x) - log ref(y | x): (S, B, D), (S, B, K, T) -> (S, B, K)."""
-        return self.log_prob(prompts, responses) - self.env.reference_log_prob(prompts, responses)
+    def log_ratio_of_all(self, prompts: torch.Tensor) -> torch.Tensor:
+        """Log pi / ref of every response, in the order of `env.all_responses()`: (S, B, D) -> (S, B, V ** T)."""
+        env = self.env
+        total = prompts.new_zeros(len(prompts), 1, prompts.shape[1])
+        with torch.no_grad():
+            for t, logits in enumerate(self.network.prefixes(self.parameters, prompts)):
+                prefixes = env.all_responses(t)
+                reference = env.reference_log_probs(prompts, torch.nn.functional.pad(prefixes, (0, env.output_dim - t)))
+                reference = by_response(reference)
+                reference = reference[:, min(t, reference.shape[1] - 1)]  # (S, V, V ** t, B) or broadcastable
+                ratio = torch.log_softmax(logits + reference, 1) - reference
+                total = (total[:, :, None] + ratio.transpose(1, 2)).flatten(1, 2)
+        return total.mT
 
     def sample(self, prompts: torch.Tensor, samples: int = 1, *, uniforms: torch.Tensor | None = None) -> torch.Tensor:
         """Responses written left to right, (S, B, K, T), int64.
@@ -34,8 +60,25 @@ class PolicyModel(StackedModel):
             uniforms: the numbers in [0, 1) that decide each token, (S, B, K, T), in place of `samples`. By default
                 the stream "samples" of the environment, the same on every call.
         """
-        reference = self.env.reference_log_probs
         if uniforms is None:
             shape = (prompts.shape[1], samples, self.env.output_dim)
             uniforms = self.env.streams.uniform("samples", shape)
-        return self.network.sample(self.parameters, prompts, uniforms, lambda tokens: reference(prompts, tokens))
+        return self.writer()(prompts, uniforms).responses
+
+    def writer(self) -> Writer:
+        """What writes responses and scores them in one pass through the network."""
+        return Writer(self)
+
+
+class Writer:
+    """Samples from a policy, also after its parameters were trained on in place."""
+
+    def __init__(self, policy: PolicyModel) -> None:
+        self._policy, self._sampler = policy, policy.network.sampler(policy.parameters)
+
+    def __call__(self, prompts: torch.Tensor, uniforms: torch.Tensor) -> Sampled:
+        """Responses to prompts (S, B, D), decided by numbers in [0, 1), (S, B, K, T)."""
+        policy, reference = self._policy, self._policy.env.reference_log_probs
+        responses, logits, activations = self._sampler(prompts, uniforms, lambda tokens: reference(prompts, tokens))
+        head = log_ratio_head(by_response(reference(prompts, responses)))
+        return Sampled(responses, scored(policy.network, policy.parameters, logits, activations, head))

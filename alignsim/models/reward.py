@@ -6,8 +6,9 @@ from typing import Literal, NamedTuple
 
 from alignsim.envs.base import Environment
 from alignsim.lazy import torch
-from alignsim.models.base import StackedModel, select
+from alignsim.models.base import StackedModel
 from alignsim.models.made import MADE
+from alignsim.models.scores import centred_head, log_ratio_head
 
 
 class Proposal(NamedTuple):
@@ -56,9 +57,26 @@ class RewardModel(StackedModel):
 
     def __call__(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
         """Learned reward: (S, B, D), (S, B, K, T) -> (S, B, K)."""
-        view = self.env.read(responses) if self.reads == "content" else responses
-        logits = self.network.logits(self.parameters, prompts, view)
-        return self.beta * (select(logits, view) - logits.mean(-1)).sum(-1)
+        return self.of_view(prompts, self.view(responses))
+
+    def view(self, responses: torch.Tensor) -> torch.Tensor:
+        """What the model reads of responses, (..., T) -> (..., T)."""
+        return self.env.read(responses) if self.reads == "content" else responses
+
+    def of_view(self, prompts: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
+        """Learned reward of what the model reads: (S, B, D), (S, B, K, T) -> (S, B, K)."""
+        return self.score(prompts, view, centred_head(self.beta))
+
+    def of_all(self, prompts: torch.Tensor) -> torch.Tensor:
+        """Learned reward of every response, in the order of `env.all_responses()`: (S, B, D) -> (S, B, V ** T)."""
+        total = prompts.new_zeros(len(prompts), 1, prompts.shape[1])
+        with torch.no_grad():
+            for logits in self.network.prefixes(self.parameters, prompts):
+                centred = self.beta * (logits - logits.mean(1, keepdim=True))
+                total = (total[:, :, None] + centred.transpose(1, 2)).flatten(1, 2)
+        digits = self.env.vocab_size ** torch.arange(self.env.output_dim - 1, -1, -1, device=prompts.device)
+        order = (self.view(self.env.all_responses()) * digits).sum(-1).flatten()  # where each response's view stands
+        return total[:, order].mT
 
     def propose(self, prompts: torch.Tensor, uniforms: torch.Tensor) -> Proposal:
         """Draw content from softmax(logits_t), left to right, and write it: close to the soft-optimal policy.
@@ -66,9 +84,8 @@ class RewardModel(StackedModel):
         Exactly the soft-optimal policy where the reference is uniform and the logits' normalisers do not depend on
         the prefix; elsewhere a proposal for importance sampling. (S, B, D), uniform numbers (S, B, K, T).
         """
-        view = self.network.sample(
-            self.parameters, prompts, uniforms, lambda tokens: torch.zeros_like(uniforms[..., None])
-        )
-        log_probs = torch.log_softmax(self.network.logits(self.parameters, prompts, view), -1)
-        responses = self.env.write(view) if self.reads == "content" else view
-        return Proposal(responses, select(log_probs, view).sum(-1))
+        nothing = torch.zeros(1, 1, device=prompts.device)
+        sampler = self.network.sampler(self.parameters)
+        view, logits, activations = sampler(prompts, uniforms, lambda tokens: nothing)
+        log_prob, _ = log_ratio_head(nothing.view(1, 1, 1, 1, 1))(logits, activations.tokens)
+        return Proposal(self.env.write(view) if self.reads == "content" else view, log_prob.mT)

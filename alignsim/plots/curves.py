@@ -70,7 +70,7 @@ def draw(study: Study) -> list[Drawing]:
     if study.folder is None or "run" not in study.rows:
         return []
     rows = study.rows[study.rows.setting.isin(shown) & study.rows.variant.isin(styles)]
-    curves = load_histories(study, rows.run.unique()).merge(rows[["run", "seed", "setting", "variant"]])
+    curves = _carried_on(load_histories(study, rows.run.unique())).merge(rows[["run", "seed", "setting", "variant"]])
     for name in {"true_reward", *(measure for panel in _PANELS for measure in (panel.solid, panel.dashed))} - {""}:
         curves[name] = curves.get(name, np.nan)
     curves["true_reward"] = curves.true_reward.where(_in_rl(curves))
@@ -79,6 +79,17 @@ def draw(study: Study) -> list[Drawing]:
         return []
     shown = [setting for setting in shown if (curves.setting == setting).any()]
     return [_draw_curves(study, curves, panels, shown, styles, len(settings) - len(shown))]
+
+
+def _carried_on(curves: pd.DataFrame) -> pd.DataFrame:
+    """The curves with each seed that stopped before others of its stage kept at its last numbers."""
+    stages = []
+    for (run, phase), stage in curves.groupby(["run", "phase"], sort=False):
+        wide = stage.drop(columns=["run", "phase"]).pivot_table(index="step", columns="seed", dropna=False)
+        taken = wide.notna().T.groupby(level=0).any().T  # whether any seed has a measure at a step
+        carried = wide.ffill().where(taken.reindex(columns=wide.columns, level=0))
+        stages.append(carried.stack("seed", future_stack=True).reset_index().assign(run=str(run), phase=str(phase)))
+    return pd.concat(stages, ignore_index=True) if stages else curves
 
 
 def _in_rl(curves: pd.DataFrame) -> pd.Series[bool]:
@@ -113,7 +124,7 @@ def _draw_curves(
         axes.set_xlim(-0.03 * last, 1.03 * last)
         axes.locator_params(axis="x", nbins=3 if len(shown) > 3 else 5)
     handles = [look.handle(variant) for variant, look in styles.items() if (curves.variant == variant).any()]
-    notes = [f"Lines: mean over {seed_counts(study.rows)}, as far as all of them were trained. Bands: its interval."]
+    notes = [f"Lines: mean over {seed_counts(study.rows)}; one that has stopped stays as it was. Bands: its interval."]
     notes[0] += more_of(hidden, "setting")
     notes += ["Rewards: the learned one of the samples that RL trains on, the true one on held-out prompts."] * (
         len(panels) == len(_PANELS)

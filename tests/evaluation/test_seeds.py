@@ -13,6 +13,7 @@ def shaken(model, seeds):
     for name, p in model.parameters.items():
         noise = [torch.randn(p.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         model.parameters[name] = p + 0.3 * torch.stack(noise)
+    model.parameters = model.network.masked(model.parameters)
     return model
 
 

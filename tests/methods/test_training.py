@@ -36,9 +36,11 @@ def test_the_rloo_gradient_is_unbiased():
     env, beta, n_prompts, samples = environment(seeds=(0,)), 0.5, 4, 3
     policy = PolicyModel(env)
     generator = torch.Generator().manual_seed(0)
-    for name, p in policy.parameters.items():
-        policy.parameters[name] = (p + 0.1 * torch.randn(p.shape, generator=generator)).requires_grad_(True)
-    leaves = [policy.parameters[name] for name in ("output.weight", "hidden1.weight", "prompt.weight")]
+    noise = {name: 0.1 * torch.randn(p.shape, generator=generator) for name, p in policy.parameters.items()}
+    policy.parameters = policy.network.masked({name: p + noise[name] for name, p in policy.parameters.items()})
+    leaves = [
+        policy.parameters[name].requires_grad_(True) for name in ("output.weight", "hidden1.weight", "hidden0.weight")
+    ]
     x, every = env.prompts("test", n_prompts), env.all_responses()
     log_prob = policy.log_prob(x, every)
     log_ratio = log_prob - env.reference_log_prob(x, every.expand(1, n_prompts, -1, -1))
@@ -47,8 +49,8 @@ def test_the_rloo_gradient_is_unbiased():
 
     estimates = []
     for block in range(600):
-        responses = policy.sample(x, uniforms=env.streams.uniform("test", (n_prompts, samples, 4), block))
-        loss = policy_gradient_loss(env.reward(x, responses), policy.log_ratio(x, responses), beta)
+        responses, log_ratio = policy.writer()(x, env.streams.uniform("test", (n_prompts, samples, 4), block))
+        loss = policy_gradient_loss(env.reward(x, responses), log_ratio, beta)
         estimates.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss.sum(), leaves)]))
     estimates = torch.stack(estimates)
     standard_error = estimates.std(0) / len(estimates) ** 0.5
@@ -100,7 +102,18 @@ def test_a_seed_alone_equals_that_seed_among_others(method):
     alone, among = (train(method, environment(seeds=seeds)) for seeds in ((7,), tuple(range(16))))
     for name, p in alone.items():
         assert torch.allclose(p[0], among[name][7], atol=2e-4), name
-    assert not torch.allclose(alone["prompt.weight"][0], among["prompt.weight"][8], atol=0.1)
+    assert not torch.allclose(alone["hidden0.weight"][0], among["hidden0.weight"][8], atol=0.1)
+
+
+def test_a_seed_that_leaves_the_stack_changes_no_bit_of_the_others():
+    """Seeds that stop early are cut out of the stack; the rest trains on as if they were still there."""
+    quick = Supervised(steps=300, learning_rate=1e-2, validate_every=10, patience=3)
+    alone = [train_policy_with_dpo(environment(seeds=(seed, 99)), settings=quick) for seed in range(4)]
+    among = train_policy_with_dpo(environment(seeds=(0, 1, 2, 3)), settings=quick)
+    for seed, policy in enumerate(alone):
+        assert policy.fit.best_step[0] == among.fit.best_step[seed]
+        for name, p in policy.parameters.items():
+            assert torch.allclose(p[0], among.parameters[name][seed], atol=1e-5), name
 
 
 @pytest.mark.parametrize("method", ["dpo", "reward_model", "rlhf"])
@@ -129,27 +142,32 @@ class Curves(Monitor):
     def __init__(self):
         self.heard = []
 
-    def record(self, phase, step, measures, policy=None):
-        self.heard.append((step, {name: value.clone() for name, value in measures.items()}))
+    def record(self, phase, step, measures, model):
+        self.heard.append((step, model.env.seeds, {name: value.clone() for name, value in measures.items()}))
+
+    def of(self, seed, measure):
+        """The steps at which a seed was looked at, and what was seen."""
+        heard = [(step, measures[measure][seeds.index(seed)]) for step, seeds, measures in self.heard if seed in seeds]
+        return list(zip(*heard, strict=True))
 
 
 def test_the_weights_kept_are_those_of_the_best_validation_loss_of_each_seed():
     env, curves = environment(seeds=(0, 1, 2, 3), n_pairs=120), Curves()
     settings = Supervised(steps=400, learning_rate=1e-2, validate_every=10, patience=4)
     policy = train_policy_with_dpo(env, settings=settings, monitor=curves)
-    losses = torch.stack([m["validation_loss"] for _, m in curves.heard])
-    steps = torch.tensor([step for step, _ in curves.heard])
+    last_steps = []
     for seed in range(4):
-        vain, best, best_step = 0, losses[0, seed], 0
-        for row in range(1, len(steps)):  # what the loop is said to do, one seed at a time
-            if vain < 4 and losses[row, seed] < best:
-                best, vain, best_step = losses[row, seed], 0, steps[row]
-            elif vain < 4:
-                vain += 1
+        steps, losses = curves.of(seed, "validation_loss")
+        vain, best, best_step = 0, losses[0], 0
+        for step, loss in zip(steps[1:], losses[1:], strict=True):  # what the loop is said to do, one seed at a time
+            assert vain < 4, "a seed that has stopped improving is looked at no more"
+            vain, best, best_step = (0, loss, step) if loss < best else (vain + 1, best, best_step)
         assert policy.fit.validation_loss[seed] == best
         assert policy.fit.best_step[seed] == best_step
         assert vain == 4, "every seed had stopped improving"
-    assert steps[-1] < 400, "and so the loop ended early"
+        last_steps.append(steps[-1])
+    assert max(last_steps) < 400, "and so the loop ended early"
+    assert len(set(last_steps)) > 1, "they left the stack one by one"
     pairs = env.preferences().validation
     chosen, rejected = policy.log_ratio(pairs.prompts, pairs.responses).unbind(-1)
     kept = -torch.nn.functional.logsigmoid(0.5 * (chosen - rejected)).mean(1)

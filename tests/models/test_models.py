@@ -16,8 +16,8 @@ def environment(complexity_factor=2.0, **changes):
 def shaken(model, scale=0.7):
     """The model with every parameter random, as if it had been trained."""
     generator = torch.Generator().manual_seed(0)
-    for name, p in model.parameters.items():
-        model.parameters[name] = p + scale * torch.randn(p.shape, generator=generator)
+    noise = {name: scale * torch.randn(p.shape, generator=generator) for name, p in model.parameters.items()}
+    model.parameters = model.network.masked({name: p + noise[name] for name, p in model.parameters.items()})
     return model
 
 

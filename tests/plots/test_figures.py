@@ -403,6 +403,19 @@ def test_curves_are_read_of_the_seeds_that_count_and_damage_is_passed_over(tmp_p
     assert load_histories(two_by_two(), ["rlhf-1"]).empty
 
 
+def test_a_curve_stays_where_its_seed_stopped():
+    """Only at steps at which a measure was taken of any seed."""
+    whole = pd.DataFrame({"step": [0, 25, 50], "loss": [3.0, 2, 1], "value": [0, np.nan, 1]})
+    whole = whole.assign(run="a", phase="dpo", seed=0)
+    stopped = whole[:2].assign(seed=1, loss=[5.0, 4])
+    carried = curves._carried_on(pd.concat([whole, stopped])).set_index(["seed", "step"]).sort_index()
+    assert carried.loc[1].loss.tolist() == [5, 4, 4]
+    assert carried.loc[1].value.fillna(-1).tolist() == [0, -1, 0]
+    assert carried.loc[0].value.fillna(-1).tolist() == [0, -1, 1]
+    assert set(carried.run) == {"a"}
+    assert set(carried.phase) == {"dpo"}
+
+
 def test_learning_curves_show_losses_values_and_rewards_with_bands(tmp_path):
     drawing = curves.draw(in_files(tmp_path))[0]
     assert overlapping(drawing.figure) == ([], [])

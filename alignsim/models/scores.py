@@ -1,0 +1,86 @@
+"""Scores of responses that autograd can differentiate, on the network's hand-derived gradient.
+
+A score is a number for each response: a log-probability ratio, a reward. A `Head` says how it follows from the
+logits; what a method does with scores is left to autograd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from alignsim.lazy import torch
+from alignsim.models.made import Activations, MADENetwork, Parameters
+
+#: From logits and one-hot tokens, (S, T, V, K, B) both, to scores (S, K, B) and a function that gives their
+#: derivatives by the logits, (S, T, V, K, B).
+Head = Callable[["torch.Tensor", "torch.Tensor"], "tuple[torch.Tensor, Callable[[], torch.Tensor]]"]
+
+
+def log_ratio_head(reference: torch.Tensor) -> Head:
+    """Log pi(y | x) / ref(y | x), for log-probabilities of the reference policy, broadcastable to (S, T, V, K, B)."""
+
+    def head(logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
+        log_probs = torch.log_softmax(logits + reference, 2)
+        return ((log_probs - reference) * tokens).sum((1, 2)), lambda: tokens - log_probs.exp()
+
+    return head
+
+
+def centred_head(beta: float) -> Head:
+    """Beta times the sum over positions of the token's logit less the mean over the vocabulary."""
+
+    def head(logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
+        slopes = (tokens - 1 / tokens.shape[2]).mul_(beta)
+        return (slopes * logits).sum((1, 2)), lambda: slopes
+
+    return head
+
+
+def scored(
+    network: MADENetwork, parameters: Parameters, logits: torch.Tensor, activations: Activations, head: Head
+) -> torch.Tensor:
+    """Scores (S, B, K) after a forward pass, differentiable by the parameters.
+
+    Args:
+        network: whose pass it was.
+        parameters: with which it was made, unchanged since.
+        logits: what it gave.
+        activations: what it left behind.
+        head: how scores follow from logits.
+    """
+    scores: torch.Tensor = _function().apply(
+        network, tuple(parameters), logits, activations, head, *parameters.values()
+    )
+    return scores.mT
+
+
+@cache
+def _function() -> Any:
+    """The autograd function, made at its first use: its class needs torch, which the command line may not."""
+
+    class Scored(torch.autograd.Function):
+        @staticmethod
+        def forward(
+            ctx: Any,
+            network: MADENetwork,
+            names: tuple[str, ...],
+            logits: torch.Tensor,
+            activations: Activations,
+            head: Head,
+            *parameters: torch.Tensor,
+        ) -> torch.Tensor:
+            scores, ctx.slopes = head(logits, activations.tokens)
+            ctx.network, ctx.names, ctx.activations = network, names, activations
+            ctx.save_for_backward(*parameters)
+            return scores
+
+        @staticmethod
+        def backward(ctx: Any, weight: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+            parameters = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
+            slopes = ctx.slopes() * weight[:, None, None]
+            gradients = ctx.network.backward(parameters, ctx.activations, slopes)
+            return None, None, None, None, None, *(gradients[name] for name in ctx.names)
+
+    return Scored
