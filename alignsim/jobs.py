@@ -18,6 +18,7 @@ from filelock import Timeout
 
 from alignsim.config.load import GROUPS, TrainConfig
 from alignsim.evaluation.measures import DIVERGED, MEASURES
+from alignsim.machine import device_named, prepare, seeds_in_stack
 from alignsim.results.files import DamagedError
 from alignsim.results.folder import LOG, RunFolder
 from alignsim.results.states import JobState, Prospect
@@ -92,6 +93,11 @@ class Job:
     def seeds(self) -> range:
         """The wanted seeds."""
         return self.config.run.seeds.all
+
+    @cached_property
+    def device(self) -> str:
+        """The device to train on."""
+        return device_named(self.config.run.device)
 
     @property
     def title(self) -> str:
@@ -168,10 +174,7 @@ class Job:
             if survey.state == "outdated":
                 return self.report("failed", survey.note)
             self.folder.lock.sign()
-            if threads is not None:
-                import torch
-
-                torch.set_num_threads(threads)
+            prepare(threads)
             return self._train(survey, show, command)
 
     def _train(self, survey: Survey, show: bool, command: str) -> Report:
@@ -179,7 +182,7 @@ class Job:
         from alignsim.progress import run_log
 
         began = time.perf_counter()
-        self.folder.start(device_of(self.config), self.config.run.force, command)
+        self.folder.start(self.device, self.config.run.force, command)
         with run_log(self.folder.path / LOG, show) as log:
             forced = ", finished ones too" * self.config.run.force
             log.debug(f"{command}; seeds {span(self.seeds)}{forced}; results of {self.folder.code}")
@@ -211,12 +214,15 @@ class Job:
         from alignsim.progress import StageProgress
 
         every = self.config.run.checkpoint_every
-        chunks = chunks_of(survey.remaining, self.config.run.seeds.chunk, survey.begun)
-        for seeds in chunks:
+        size = self.config.run.seeds.chunk or seeds_in_stack(self.device)
+        chunks = chunks_of(survey.remaining, size, survey.begun)
+        for i, seeds in enumerate(chunks, start=1):
             if len(chunks) > 1:
-                log.info(f"seeds {span(seeds)}")
+                log.info(f"seeds {span(seeds)}, stack {i} of {len(chunks)}")
             checkpoint = self.folder.start_chunk(seeds)
-            outcome = run_condition(condition_of(self.config, seeds), StageProgress(log.info, show), checkpoint, every)
+            outcome = run_condition(
+                condition_of(self.config, seeds, self.device), StageProgress(log.info, show), checkpoint, every
+            )
             self.folder.keep_chunk(self._labelled(outcome.results), outcome.history, outcome.weights())
 
     def _labelled(self, results: pd.DataFrame) -> pd.DataFrame:
@@ -242,18 +248,9 @@ def chunks_of(seeds: Sequence[int], size: int, begun: Sequence[int] = ()) -> lis
     return first + [rest[i : i + size] for i in range(0, len(rest), size)]
 
 
-def device_of(config: TrainConfig) -> str:
-    """The device to train on."""
-    import torch
-
-    if config.run.device != "auto":
-        return config.run.device
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def condition_of(config: TrainConfig, seeds: Sequence[int]) -> Condition:
-    """The condition that a configuration describes, on some seeds."""
+def condition_of(config: TrainConfig, seeds: Sequence[int], device: str) -> Condition:
+    """The condition that a configuration describes, on some seeds and a device."""
     from alignsim.experiment import Condition
 
-    env = dataclasses.replace(config.env, seeds=tuple(seeds), device=device_of(config))
+    env = dataclasses.replace(config.env, seeds=tuple(seeds), device=device)
     return Condition(config.method, env, config.model, config.run.beta, config.run.evaluation)

@@ -44,4 +44,7 @@ class Streams:
     ) -> torch.Tensor:
         key = (zlib.crc32(purpose.encode()), block)
         drawn = [draw(np.random.default_rng(np.random.SeedSequence(s, spawn_key=key))) for s in self.seeds]
-        return torch.from_numpy(np.stack(drawn)).to(self.device)
+        numbers = torch.from_numpy(np.stack(drawn))
+        if torch.device(self.device).type == "cuda":
+            numbers = numbers.pin_memory()  # the copy then waits for nothing
+        return numbers.to(self.device, non_blocking=True)

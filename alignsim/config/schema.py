@@ -23,12 +23,13 @@ class Seeds:
     Attributes:
         first: the first seed.
         count: how many.
-        chunk: how many are trained in one stack; finished chunks are kept whatever happens later.
+        chunk: how many are trained in one stack, None for as many as the device trains best; finished chunks are
+            kept whatever happens later. Results do not depend on it.
     """
 
     first: Annotated[int, Field(ge=0, lt=2**32)] = 0
     count: Annotated[int, Field(ge=1, le=1_000_000)] = 16
-    chunk: PositiveInt = 64
+    chunk: PositiveInt | None = None
 
     @property
     def all(self) -> range:

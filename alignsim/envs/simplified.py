@@ -62,9 +62,11 @@ class SimplifiedEnvironment(Environment):
         return [max(t + 1 - span, 0) for t, span in enumerate(spans)]
 
     @cached_property
-    def _before_window_index(self) -> torch.Tensor:
-        """The same as an index tensor, (T,)."""
-        return torch.tensor(self._before_window, device=self.device)
+    def _windows(self) -> torch.Tensor:
+        """Which tokens each position sums over, ones and zeros, (T, T)."""
+        position = torch.arange(self.output_dim, device=self.device)
+        first = torch.tensor(self._before_window, device=self.device)[:, None]
+        return ((first <= position) & (position <= position[:, None])).float()
 
     @cached_property
     def reward_weights(self) -> torch.Tensor:
@@ -77,8 +79,10 @@ class SimplifiedEnvironment(Environment):
 
     def read(self, responses: torch.Tensor) -> torch.Tensor:
         """Content of responses, (..., T) -> (..., T): windowed sums modulo the vocabulary. A bijection."""
-        sums = torch.nn.functional.pad(responses.cumsum(-1), (1, 0))
-        return (sums[..., 1:] - sums[..., self._before_window_index]) % self.vocab_size
+        missing = 4 - responses.dim()
+        by_position = responses[(None,) * missing].transpose(1, 3)  # as networks have them in memory, (S, T, K, B)
+        sums = self._windows @ by_position.flatten(2).to(self._windows.dtype)
+        return (sums % self.vocab_size).long().view(by_position.shape).transpose(1, 3)[(0,) * missing]
 
     def write(self, content: torch.Tensor) -> torch.Tensor:
         """The response that reads as this content, (..., T) -> (..., T): the inverse of `read`."""

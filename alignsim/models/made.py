@@ -89,22 +89,17 @@ class MADENetwork:
         self.layers = [*(f"hidden{layer}" for layer in range(config.n_layers)), "output"]
 
     @cached_property
-    def _degrees(self) -> torch.Tensor:
-        """Degree of each hidden unit, ascending, (H,)."""
-        hidden_dim = self.config.hidden_dim
-        return torch.arange(hidden_dim, device=self.device) * self.output_dim // hidden_dim
-
-    @cached_property
     def units(self) -> list[slice]:
-        """The hidden units of each degree."""
-        counts = torch.bincount(self._degrees, minlength=self.output_dim).cumsum(0).tolist()
-        return [slice(start, end) for start, end in pairwise([0, *counts])]
+        """The hidden units of each degree: unit i of H has degree i * T // H."""
+        starts = [-(-t * self.config.hidden_dim // self.output_dim) for t in range(self.output_dim + 1)]
+        return [slice(start, end) for start, end in pairwise(starts)]
 
     @cached_property
     def _masks(self) -> Parameters:
         """Which weights may differ from zero, by parameter name; every other weight may."""
         positions = torch.arange(self.output_dim, device=self.device).repeat_interleave(self.vocab_size)
-        degrees, hidden_dim = self._degrees, self.config.hidden_dim
+        hidden_dim = self.config.hidden_dim
+        degrees = torch.arange(hidden_dim, device=self.device) * self.output_dim // hidden_dim
         prompt_to_hidden = torch.ones(self.input_dim, hidden_dim, dtype=torch.bool, device=self.device)
         token_to_hidden = (positions[:, None] < degrees) & self.config.prefix
         masks = {"hidden0.weight": torch.cat([prompt_to_hidden, token_to_hidden])}
@@ -252,21 +247,22 @@ class MADENetwork:
         return Sampler(self, parameters)
 
     def draw(self, logits: torch.Tensor, noise: torch.Tensor, one_hot: torch.Tensor) -> None:
-        """Write the next token into `one_hot` (S, V, K, B), by the inverse distribution function.
+        """Write the next token into `one_hot` (S, V, N), by the inverse distribution function.
 
         Args:
-            logits: of the token, (S, V, K, B).
-            noise: uniform numbers u in [0, 1), (S, 1, K, B); for two tokens log(u / (1 - u)): that saves a softmax.
+            logits: of the token, (S, V, N).
+            noise: uniform numbers u in [0, 1), (S, N); for two tokens log(u / (1 - u)): that saves a softmax.
             one_hot: overwritten.
         """
         if self.vocab_size == 2:
-            difference = logits[:, :1] - logits[:, 1:]
-            torch.lt(noise, difference, out=one_hot[:, :1])
-            torch.ge(noise, difference, out=one_hot[:, 1:])
+            (first, second), (is_first, is_second) = logits.unbind(1), one_hot.unbind(1)
+            difference = first - second
+            torch.lt(noise, difference, out=is_first)
+            torch.ge(noise, difference, out=is_second)
         else:
             below = logits.softmax(1).cumsum(1)[:, :-1]
-            token = (noise >= below).sum(1, keepdim=True)
-            torch.eq(token, self._vocabulary, out=one_hot)
+            token = (noise[:, None] >= below).sum(1, keepdim=True)
+            torch.eq(token, self._vocabulary[:, 0], out=one_hot)
 
     def tokens(self, one_hot: torch.Tensor) -> torch.Tensor:
         """Tokens (S, B, K, T), int64, from one-hot ones, (S, T, V, K, B)."""
@@ -287,6 +283,7 @@ class Sampler:
     def __init__(self, network: MADENetwork, parameters: Parameters) -> None:
         self._network, self._parameters = network, parameters
         self._steps = [self._slices(t) for t in range(network.output_dim)]
+        self._new_units = [units.stop - units.start for units in network.units]
 
     def _slices(self, t: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """The weights (S, new units, units seen) and hidden biases (S, new units, 1) of each layer at position t."""
@@ -313,32 +310,34 @@ class Sampler:
         Returns:
             Tokens, (S, B, K, T), int64; logits and activations as of `MADENetwork.forward`.
         """
-        network, (n_prompts, samples), vocab = self._network, uniforms.shape[1:3], self._network.vocab_size
+        network, vocab, samples = self._network, self._network.vocab_size, uniforms.shape[2]
         with torch.no_grad():
             inputs, codes = network.inputs(prompts, samples)
             one_hot = inputs.new_zeros(codes.shape)
-            columns = (len(inputs), network.config.hidden_dim, samples * n_prompts)
+            columns = (len(inputs), network.config.hidden_dim, inputs.shape[2])
             hidden = [inputs.new_empty(columns) for _ in network.layers[:-1]]
-            noise = uniforms.permute(0, 3, 2, 1)  # (S, T, K, B)
+            noise = uniforms.permute(0, 3, 2, 1).flatten(2)  # (S, T, K * B)
             noise = noise.logit() if vocab == 2 else noise
-            table = offsets(network.tokens(one_hot))
+            table = offsets(torch.zeros_like(uniforms, dtype=torch.long))
             fixed = table.dim() <= 2  # without axes for responses it cannot depend on the tokens
             output_bias = self._parameters["output.bias"][..., None]
             if fixed:
                 output_bias = output_bias + table.expand(network.output_dim, vocab).reshape(-1, 1)
+            slots = [tokens.flatten(3).unbind(1) for tokens in (one_hot, codes)]  # (S, V, K * B) each
+            rooms = [layer.split(self._new_units, 1) for layer in hidden]
             for t, (weights, biases) in enumerate(self._steps):
                 below = inputs
-                for layer, weight, bias in zip(hidden, weights, biases, strict=False):
+                for layer, room, weight, bias in zip(hidden, rooms, weights, biases, strict=False):
                     raw = torch.baddbmm(bias, weight, below.narrow(1, 0, weight.shape[2]))
-                    torch.clamp_min(raw, 0, out=layer[:, network.units[t]])
+                    torch.clamp_min(raw, 0, out=room[t])
                     below = layer
                 bias = output_bias.narrow(1, t * vocab, vocab)
                 logits = torch.baddbmm(bias, weights[-1], below.narrow(1, 0, weights[-1].shape[2]))
-                logits = logits.unflatten(2, (samples, n_prompts))
                 if not fixed:
-                    logits += by_response(offsets(network.tokens(one_hot)))[:, t]
-                network.draw(logits, noise[:, t : t + 1], one_hot[:, t])
-                network.encode(one_hot[:, t], codes[:, t])
+                    offset = by_response(offsets(network.tokens(one_hot)))[:, t]
+                    logits += offset.expand(-1, -1, *one_hot.shape[3:]).flatten(2)
+                network.draw(logits, noise[:, t], slots[0][t])
+                network.encode(slots[0][t], slots[1][t])
             logits = network.affine(self._parameters, "output", below).view_as(codes)
             return network.tokens(one_hot), logits, Activations([inputs, *hidden], one_hot)
 

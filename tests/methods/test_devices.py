@@ -1,0 +1,37 @@
+"""Steps stay on the device: run on one that has no numbers, where looking at one or mixing devices is an error."""
+
+import torch
+
+from alignsim import PolicyModel, RewardModel, SimplifiedEnvironment
+from alignsim.methods.base import Monitor
+from alignsim.methods.losses import dpo_loss
+from alignsim.methods.policy_gradient import PolicyGradient, optimise_policy
+from alignsim.methods.supervised import Supervised, _Stack
+from alignsim.models.made import MADE
+
+
+class Steps(Monitor):
+    def finish(self, phase, step, diverged_at):
+        self.taken = step
+
+
+def test_supervised_steps_and_a_look_at_the_validation_pairs_wait_for_nothing():
+    env = SimplifiedEnvironment(3, 4, vocab_size=3, seeds=(0, 1), n_pairs=100, device="meta")
+
+    def loss(policy, pairs):
+        return dpo_loss(*policy.log_ratio(pairs.prompts, pairs.responses).unbind(-1), 0.5)
+
+    everyone = torch.arange(2)  # which seeds are in the stack may be asked for when it changes
+    model = PolicyModel(env, MADE(n_layers=3))
+    stack = _Stack(model, everyone, loss, env.preferences(), Supervised(steps=50, batch_size=20))
+    measures = stack.train(10)
+    assert stack.step == 10
+    assert {tuple(values.shape) for values in measures.values()} == {(2,)}
+
+
+def test_rl_waits_for_nothing():
+    for vocab_size in (2, 3):
+        env = SimplifiedEnvironment(3, 4, vocab_size=vocab_size, seeds=(0, 1), device="meta")
+        steps, reward_model = Steps(), RewardModel(env)
+        optimise_policy(PolicyModel(env), reward_model, 0.5, PolicyGradient(steps=60), phase="rl", monitor=steps)
+        assert steps.taken == 60
