@@ -11,12 +11,12 @@ import torch
 from alignsim.evaluation.measures import MEASURES
 from alignsim.results.files import DamagedError, write_whole
 from alignsim.results.tables import SHOWN, Table, by_seed, mean_regret, parse_results, results_table, span
-from alignsim.results.versions import code_stamp
+from alignsim.results.versions import RESULTS_VERSION, code_stamp
 from alignsim.results.weights import stacked
 
 
 def content(seeds, columns=("method", "env", "seed", *MEASURES, "code")):
-    cells = {"method": "dpo", "env": "a, b", "code": "2"} | dict.fromkeys(MEASURES, "0.5")
+    cells = {"method": "dpo", "env": "a, b", "code": str(RESULTS_VERSION)} | dict.fromkeys(MEASURES, "0.5")
     table = pd.DataFrame([[cells.get(c, str(seed)) for c in columns] for seed in seeds], columns=list(columns))
     return table.to_csv(index=False, quoting=csv.QUOTE_MINIMAL).encode()
 
@@ -131,4 +131,4 @@ def test_the_stamp_of_alignsims_own_code_is_a_version_alone():
     from alignsim.config.load import load
 
     config = load({"method": {"_target_": "alignsim.methods.rlhf.RLHF"}})
-    assert code_stamp([config.env, config.model, config.method]) == "2"
+    assert code_stamp([config.env, config.model, config.method]) == str(RESULTS_VERSION)

@@ -4,6 +4,7 @@ import pytest
 
 from alignsim.evaluation.measures import MEASURES
 from alignsim.plots.style import headline, signed
+from alignsim.results.versions import RESULTS_VERSION
 from alignsim.statistics import mean_interval
 from alignsim.study import Study, name_settings_and_variants, paired
 from alignsim.summary import summary
@@ -16,7 +17,7 @@ def rows(method, env, value, seeds=range(16), **condition):
     for measure in MEASURES:
         table[measure] = [value + noise[seed] for seed in seeds]
     values = {key.replace("__", "."): v for key, v in condition.items()}
-    return table.assign(**values, condition=f"{method} {env} {sorted(values.items())}", code="2")
+    return table.assign(**values, condition=f"{method} {env} {sorted(values.items())}", code=str(RESULTS_VERSION))
 
 
 def study(*tables):

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from alignsim.results.versions import RESULTS_VERSION
 from tests.commands import TINY, folders, only_folder, run, start
 
 SWEEP = ["-m", "method=dpo", "env=gap,no_gap", *TINY]
@@ -145,7 +146,10 @@ def test_results_of_other_code_are_not_mixed_but_named(mine, tmp_path):
     rows = (folder / "results.csv").read_bytes()
     (tmp_path / "mine.py").write_text(MINE + "\n# another method now\n")
     output = run("train", *arguments, "seeds.count=3", cwd=tmp_path, env=env, code=1)
-    assert re.search(r"holds results of other code \(2 mine\.py:\w{8}, now 2 mine\.py:\w{8}\)", output)
+    assert re.search(
+        rf"holds results of other code \({RESULTS_VERSION} mine\.py:\w{{8}}, now {RESULTS_VERSION} mine\.py:\w{{8}}\)",
+        output,
+    )
     assert "force=true trains them afresh and replaces them, study=NAME keeps both" in output
     assert (folder / "results.csv").read_bytes() == rows
     assert "outdated" in run("train", *arguments, "dry_run=true", cwd=tmp_path, env=env)
@@ -161,11 +165,13 @@ def test_results_of_an_older_format_are_not_mixed_but_named(tmp_path):
     run("train", *arguments, cwd=tmp_path)
     results = only_folder(tmp_path) / "results.csv"
     pd.read_csv(results, dtype=str).drop(columns="code").to_csv(results, index=False)
-    assert "holds results of version 1, this alignsim writes version 3" in run(
+    assert f"holds results of version 1, this alignsim writes version {RESULTS_VERSION}" in run(
         "train", *arguments, cwd=tmp_path, code=1
     )
     output = run("plot", cwd=tmp_path, code=1)
-    assert "results of version 1, this alignsim has 2; train it again with force=true, left out" in output
+    assert (
+        f"results of version 1, this alignsim has {RESULTS_VERSION}; train it again with force=true, left out" in output
+    )
     run("train", *arguments, "force=true", cwd=tmp_path)
     run("plot", cwd=tmp_path)
 

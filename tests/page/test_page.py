@@ -13,6 +13,7 @@ from alignsim.evaluation.measures import DIVERGED, MEASURES
 from alignsim.registry import register
 from alignsim.report import report
 from alignsim.results.tables import flatten
+from alignsim.results.versions import RESULTS_VERSION
 
 HOSTILE = '"><script>document.title = "broken"</script><img src=x onerror=alert(1)>'
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -28,7 +29,7 @@ def write_condition(study, method, env, factor, value, seeds=12, state="finished
     for seed in range(seeds):
         numbers = [f"{number:.4f}" for number in rng.normal(value, 0.02, len(MEASURES))]
         cells = [method, f'"{env.replace(chr(34), chr(34) * 2)}"', str(seed), *numbers, "False", "", ""]
-        lines.append(",".join([*cells, *map(str, values.values()), config.digest, "2"]))
+        lines.append(",".join([*cells, *map(str, values.values()), config.digest, str(RESULTS_VERSION)]))
     folder = study / f"{method}-{'gap' if factor > 1 else 'no_gap'}-{config.hash}"
     folder.mkdir(parents=True)
     (folder / "results.csv").write_text("\n".join(lines) + "\n")
