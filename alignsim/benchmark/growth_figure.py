@@ -10,8 +10,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from alignsim.benchmark.growth import AXES
+from alignsim.benchmark.sizes import Sizes
 from alignsim.config.schema import Evaluation
-from alignsim.plots.layout import WIDTH, explain, new_figure
+from alignsim.plots.layout import WIDTH, columns_of, explain, new_figure
 
 _LABELS = {
     "seeds": "Seeds",
@@ -30,8 +31,15 @@ def draw(table: pd.DataFrame, seeds: int) -> Figure:
             `peak_memory_mib`.
         seeds: how many the other axes were measured with.
     """
-    figure = new_figure(WIDTH, 6.0)
-    grid = figure.subplots(3, len(AXES), sharex="col", sharey="row")
+    figure = new_figure(WIDTH, 6.4)
+    grid = columns_of(figure, 3, len(AXES), share_x="col")
+    for axes in grid.flat:  # before anything is drawn, so that limits suit the scale
+        axes.set_yscale("log")
+        axes.tick_params(labelsize=8)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
+    for axes in grid[2]:
+        axes.yaxis.set_major_locator(LogLocator(base=2))
     for column, axis in zip(grid.T, AXES, strict=True):
         rows = table[table.axis == axis]
         _times(column[0], rows, ("dpo", "rl"), 1000)
@@ -39,18 +47,20 @@ def draw(table: pd.DataFrame, seeds: int) -> Figure:
         _memory(column[2], rows)
         _number_axis(column[2], [int(value) for value in sorted(rows.value.unique())])
         column[2].set_xlabel(_LABELS[axis])
-    for axes in grid.flat:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.tick_params(labelsize=8)
-    for axes in grid[2]:
-        axes.yaxis.set_major_locator(LogLocator(base=2))
     labels = ("Seconds for\n1,000 steps", "Seconds for\nan evaluation", "Peak memory\n(MiB)")
     for axes, label in zip(grid[:, 0], labels, strict=True):
         axes.set_ylabel(label)
-    explain(figure, ["Cost against size"], _handles(), _notes(seeds))
+    explain(figure, [_says(table)], _handles(), _notes(seeds))
     return figure
+
+
+def _says(table: pd.DataFrame) -> str:
+    """How many times as long the steps of the most seeds take as those of the fewest."""
+    seconds = table[table.axis == "seeds"].set_index(["work", "value"]).seconds_per_step_median
+    fewest, most = seconds["dpo"].index.min(), seconds["dpo"].index.max()
+    times = {work: seconds[work, most] / seconds[work, fewest] for work in ("dpo", "rl")}
+    with_each = f"{times['dpo']:,.0f} steps of {fewest} with DPO, as {times['rl']:,.0f} with RL"
+    return f"A step of {most:,} seeds takes as long as {with_each}"
 
 
 def _times(axes: Axes, rows: pd.DataFrame, works: tuple[str, ...], times: int) -> None:
@@ -68,9 +78,7 @@ def _proportional(axes: Axes, rows: pd.DataFrame, times: int) -> None:
     largest = rows[rows.value == rows.value.max()]
     ends = np.array([rows.value.min(), rows.value.max()])
     top = float(largest.seconds_per_step_median.max()) * times
-    low, high = axes.get_ylim()
-    axes.plot(ends, top * ends / ends[1], color="0.6", lw=1, ls="--", zorder=0)
-    axes.set_ylim(low, high)
+    axes.plot(ends, top * ends / ends[1], color="0.6", lw=1, ls="--", zorder=0, scaley=False)
 
 
 def _memory(axes: Axes, rows: pd.DataFrame) -> None:
@@ -102,9 +110,10 @@ def _handles() -> list[Line2D]:
 
 def _notes(seeds: int) -> list[str]:
     limit = Evaluation().enumeration_limit
+    listed = max(length for length in AXES["output_dim"] if Sizes().vocab_size ** length <= limit)
     return [
         f"Each axis is varied alone, from the default sizes with {seeds} seeds. Marks: medians; bars: smallest and "
         "largest repetition. Steps are timed in stacks as the command line trains them, without set-up.",
-        f"Evaluation lists all responses while there are at most {limit:,}, here to 8 tokens, and samples "
+        f"Evaluation lists all responses while there are at most {limit:,}, here up to {listed} tokens, and samples "
         f"{Evaluation().samples} to each prompt above. Memory is that of the whole process, Python and torch included.",
     ]

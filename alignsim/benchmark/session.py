@@ -49,8 +49,8 @@ class Session:
         self.tell("   ".join([kind.replace("_", " "), *(f"{name}={value}" for name, value in told.items())]))
         settings = {name: value for name, value in vars(self).items() if name != "tell"}
         command = [sys.executable, "-m", "alignsim.benchmark.worker", json.dumps({"kind": kind, **settings, **task})]
-        # as the training command sets it for itself; the plain way has what torch does by default
-        environment = {**({} if kind.startswith("plain") else {"GOMP_SPINCOUNT": "2000"}), **os.environ}
+        # as the training command sets it for itself; the other ways have what torch does by default
+        environment = {**({"GOMP_SPINCOUNT": "2000"} if kind in ("ours", "growth") else {}), **os.environ}
         with Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=environment) as process:
             output, errors = process.communicate()
         if process.returncode != 0:

@@ -81,7 +81,7 @@ class Work:
 
 
 #: Steps between two reports of RL to its monitor, or a multiple of that.
-RL_BLOCK = 100
+RL_BLOCK = 50
 
 
 def supervised_settings(steps: int) -> Supervised:

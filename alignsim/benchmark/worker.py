@@ -27,6 +27,9 @@ from alignsim.config.schema import Evaluation
 
 Task = Mapping[str, Any]
 
+#: Seeds in more stacks than this are timed once: the stacks are repetitions of one another.
+MANY_STACKS = 8
+
 
 def measured(task: Task) -> dict[str, Any]:
     """Do what a task asks for.
@@ -91,8 +94,10 @@ def ours(task: Task) -> dict[str, Any]:
 def growth(task: Task) -> dict[str, Any]:
     """Seconds for a step of all seeds of given sizes, and the peak memory of this process."""
     sizes, work, seeds, device = Sizes(**task["sizes"]), WORKS[task["work"]], task["seeds"], task["device"]
-    few = work.block if len(chunks(seeds)) > 1 else work.steps_for(sizes, seeds, device, task["seconds"])
-    each = work.seconds_per_step(sizes, chunks(seeds), device, task["repetitions"], few)
+    several = len(chunks(seeds)) > 1  # then a block of each stack is enough
+    steps = work.block if several else work.steps_for(sizes, seeds, device, task["seconds"])
+    repetitions = 1 if len(chunks(seeds)) > MANY_STACKS else task["repetitions"]
+    each = work.seconds_per_step(sizes, chunks(seeds), device, repetitions, steps)
     return {"seconds_per_step": asdict(Spread.of(each)), "peak_memory_mib": peak_memory(device)}
 
 
