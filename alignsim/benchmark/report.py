@@ -7,6 +7,9 @@ from typing import Any
 
 Row = Mapping[str, Any]
 
+#: From this load on, in processes that ran in the minute before, other programs are in the way.
+BUSY = 0.5
+
 _HEADINGS = {
     "seeds": "seeds",
     "rate": "steps/s [min, max]",
@@ -52,9 +55,11 @@ process. First step: from the first call in a process to the end of its first st
 
 
 def _machine(machine: Row) -> str:
+    busy = bool(machine["load"] > BUSY)
+    warning = f"\nBUSY: a load of {machine['load']:.1f} before the start, so other programs share in these times"
     return (
         f"{machine['device']}, {machine['threads']} threads, {machine['system']}; alignsim {machine['alignsim']}, "
-        f"torch {machine['torch']}, Python {machine['python']}"
+        f"torch {machine['torch']}, Python {machine['python']}" + warning * busy
     )
 
 

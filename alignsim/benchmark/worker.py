@@ -8,6 +8,7 @@ A process for each row, because peak memory and the first call can be had once i
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from collections.abc import Callable, Mapping
@@ -43,7 +44,7 @@ def measured(task: Task) -> dict[str, Any]:
 
 
 def machine(task: Task) -> dict[str, Any]:
-    """What the benchmark runs on; `problem` is why it cannot, null where it can."""
+    """What the benchmark runs on; `load`, how many processes ran in the last minute; `problem`, why it cannot run."""
     problem = None
     try:
         torch.zeros(1, device=task["device"])
@@ -56,6 +57,7 @@ def machine(task: Task) -> dict[str, Any]:
         "alignsim": version("alignsim"),
         "torch": torch.__version__,
         "python": platform.python_version(),
+        "load": os.getloadavg()[0],
         "system": f"{platform.system()} {platform.machine()}",
     }
 
