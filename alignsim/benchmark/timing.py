@@ -72,7 +72,7 @@ def peak_memory(device: str) -> float:
 def faster_threads(seconds: Callable[[], float]) -> int:
     """Whether one thread or all that torch now uses take fewer seconds; torch is left with that many."""
     found = {}
-    for threads in (1, torch.get_num_threads()):
+    for threads in sorted({1, torch.get_num_threads()}):
         torch.set_num_threads(threads)
         seconds()  # the first call is slower
         found[threads] = seconds()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from alignsim.benchmark.sizes import (
     Sizes,
@@ -101,46 +102,22 @@ def timed(device: str, steps: int, train: Callable[[Stopwatch], object]) -> floa
     return watch.seconds_per_step() if steps > 1 else 0.0
 
 
-def _dpo(env: Environment, model: ModelConfig) -> Stretch:
-    data = env.preferences()
+def _supervised(train: Callable[..., object]) -> Callable[[Environment, ModelConfig], Stretch]:
+    """Steps of a function that fits a model to pairs."""
 
-    def stretch(steps: int) -> float:
-        settings = supervised_settings(steps)
-        return timed(
-            env.device,
-            steps,
-            lambda watch: train_policy_with_dpo(env, data, beta=BETA, model=model, settings=settings, monitor=watch),
+    def prepare(env: Environment, model: ModelConfig) -> Stretch:
+        fit = partial(train, env, env.preferences(), beta=BETA, model=model)
+        return lambda steps: timed(
+            env.device, steps, lambda watch: fit(settings=supervised_settings(steps), monitor=watch)
         )
 
-    return stretch
-
-
-def _reward_model(env: Environment, model: ModelConfig) -> Stretch:
-    data = env.preferences()
-
-    def stretch(steps: int) -> float:
-        settings = supervised_settings(steps)
-        return timed(
-            env.device,
-            steps,
-            lambda watch: train_reward_model(env, data, beta=BETA, model=model, settings=settings, monitor=watch),
-        )
-
-    return stretch
+    return prepare
 
 
 def _rl(env: Environment, model: ModelConfig) -> Stretch:
     reward = RewardModel(env, model.network, beta=BETA)
-
-    def stretch(steps: int) -> float:
-        settings = rl_settings(steps)
-        return timed(
-            env.device,
-            steps,
-            lambda watch: train_policy_with_rlhf(env, reward, beta=BETA, model=model, settings=settings, monitor=watch),
-        )
-
-    return stretch
+    improve = partial(train_policy_with_rlhf, env, reward, beta=BETA, model=model)
+    return lambda steps: timed(env.device, steps, lambda watch: improve(settings=rl_settings(steps), monitor=watch))
 
 
 def _evaluation(env: Environment, model: ModelConfig) -> Stretch:
@@ -172,8 +149,8 @@ def _rl_operations(sizes: Sizes) -> int:
 
 
 WORKS = {
-    "dpo": Work("step", Supervised().validate_every, _supervised_operations, _dpo),
-    "reward_model": Work("step", Supervised().validate_every, _supervised_operations, _reward_model),
+    "dpo": Work("step", Supervised().validate_every, _supervised_operations, _supervised(train_policy_with_dpo)),
+    "reward_model": Work("step", Supervised().validate_every, _supervised_operations, _supervised(train_reward_model)),
     "rl": Work("step", RL_BLOCK, _rl_operations, _rl),
     "evaluation": Work("evaluation", 1, _evaluation_operations, _evaluation),
 }

@@ -106,7 +106,7 @@ def growth(task: Task) -> dict[str, Any]:
 def plain_way(task: Task) -> dict[str, Any]:
     """Steps of the plain way on one seed, with one thread or with all of them: the faster."""
     run, block = plain_steps(task["work"], task["device"]), WORKS[task["work"]].block
-    threads = faster_threads(lambda: run(4 * block))
+    threads = faster_threads(lambda: run(2 * block))
     steps = block * max(round(task["seconds"] / run(block) / block), 1)
     each = [run(steps) for _ in range(task["repetitions"])]
     return {
