@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy.typing as npt
 from matplotlib.artist import Artist
@@ -30,11 +30,16 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def columns_of(figure: Figure, n_rows: int, n_columns: int) -> npt.NDArray[Any]:
-    """Axes (rows, columns) that share scales, below empty ones for a legend that may be wider than a column."""
+def columns_of(figure: Figure, n_rows: int, n_columns: int, share_x: Literal["all", "col"] = "all") -> npt.NDArray[Any]:
+    """Axes (rows, columns) that share scales, below empty ones for a legend that may be wider than a column.
+
+    With `share_x="col"` columns have x axes of their own.
+    """
     halves = figure.add_gridspec(2, 1, height_ratios=[0.001, 1])
     figure.add_subplot(halves[0]).set_axis_off()
-    grid: npt.NDArray[Any] = halves[1].subgridspec(n_rows, n_columns).subplots(sharex=True, sharey="row", squeeze=False)
+    grid: npt.NDArray[Any] = (
+        halves[1].subgridspec(n_rows, n_columns).subplots(sharex=share_x, sharey="row", squeeze=False)
+    )
     return grid
 
 

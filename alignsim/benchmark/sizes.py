@@ -1,0 +1,124 @@
+"""The sizes of what is timed, and the arithmetic that they take. No models or clocks here.
+
+Arithmetic is that of dense matrix products alone, masked entries counted, a multiplication and an addition as two
+operations: what has to be computed, however it is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from alignsim.config.schema import Seeds
+from alignsim.envs.simplified import SimplifiedEnvironment
+from alignsim.models.config import ModelConfig
+from alignsim.models.made import MADE
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What an environment and its models are made of; all else is as by default.
+
+    Attributes:
+        input_dim: D, numbers in a prompt.
+        output_dim: T, tokens in a response.
+        vocab_size: V, different tokens.
+        n_pairs: preference pairs for each seed.
+        hidden_dim: H, units of a hidden layer.
+        n_layers: L, hidden layers.
+    """
+
+    input_dim: int = SimplifiedEnvironment.input_dim
+    output_dim: int = SimplifiedEnvironment.output_dim
+    vocab_size: int = SimplifiedEnvironment.vocab_size
+    n_pairs: int = SimplifiedEnvironment.n_pairs
+    hidden_dim: int = MADE.hidden_dim
+    n_layers: int = MADE.n_layers
+
+    @property
+    def model(self) -> ModelConfig:
+        """The networks."""
+        return ModelConfig(MADE(hidden_dim=self.hidden_dim, n_layers=self.n_layers))
+
+    def env(self, seeds: Sequence[int], device: str) -> SimplifiedEnvironment:
+        """The environment of some seeds."""
+        return SimplifiedEnvironment(
+            self.input_dim,
+            self.output_dim,
+            vocab_size=self.vocab_size,
+            n_pairs=self.n_pairs,
+            seeds=tuple(seeds),
+            device=device,
+        )
+
+
+def chunk_size() -> int:
+    """How many seeds the command line trains in one stack by default."""
+    return Seeds().chunk
+
+
+def chunks(seeds: int) -> list[range]:
+    """Seeds 0, 1, ... in the stacks in which the command line trains them."""
+    size = chunk_size()
+    return [range(start, min(start + size, seeds)) for start in range(0, seeds, size)]
+
+
+def supervised_step(sizes: Sizes, pairs: int) -> int:
+    """Operations of a gradient step on B pairs, each two responses R = 2 B to one prompt.
+
+    2 [2 B D H + 2 R T V H + 3 (L - 1) R H H + 3 R H T V]: a forward product and the gradient of its weights in every
+    layer, the gradient of its input in all but the first. Both responses share the prompt's half of the first layer.
+    """
+    return forward(sizes, pairs, 2 * pairs) + gradient(sizes, pairs, 2 * pairs)
+
+
+def policy_gradient_step(sizes: Sizes, prompts: int, samples: int) -> int:
+    """Operations of an RL step on N = B K responses: 3 forward passes and one gradient.
+
+    The passes write the responses, score them with the reward model and with the policy. Writing T tokens counts as
+    one pass, since a masked network needs each of its units once.
+    """
+    responses = prompts * samples
+    return 3 * forward(sizes, prompts, responses) + gradient(sizes, prompts, responses)
+
+
+def exact_evaluation(sizes: Sizes, prompts: int) -> int:
+    """Operations of scoring all V ** T responses to each of P prompts.
+
+    2 [P D H + V^T T V H + P V^T ((L - 1) H H + H T V)]: in the first layer responses share the prompt's half, and
+    prompts the responses'.
+    """
+    responses = sizes.vocab_size**sizes.output_dim
+    return forward(sizes, prompts, prompts * responses, rows_of_tokens=responses)
+
+
+def sampled_evaluation(sizes: Sizes, prompts: int, samples: int) -> int:
+    """Operations of writing K responses to each of P prompts and scoring them: two forward passes."""
+    return 2 * forward(sizes, prompts, prompts * samples)
+
+
+def forward(sizes: Sizes, prompts: int, responses: int, rows_of_tokens: int | None = None) -> int:
+    """Operations of one forward pass over different prompts and N responses to them.
+
+    2 [B D H + N T V H + (L - 1) N H H + N H T V]; `rows_of_tokens` in place of N where prompts share responses.
+    """
+    inner, outputs = _inner_and_outputs(sizes, responses)
+    shared = responses if rows_of_tokens is None else rows_of_tokens
+    return _first_layer(sizes, prompts, shared) + inner + outputs
+
+
+def gradient(sizes: Sizes, prompts: int, responses: int) -> int:
+    """Operations of the gradient after such a pass: 2 [B D H + N T V H + 2 (L - 1) N H H + 2 N H T V]."""
+    inner, outputs = _inner_and_outputs(sizes, responses)
+    return _first_layer(sizes, prompts, responses) + 2 * inner + 2 * outputs
+
+
+def _first_layer(sizes: Sizes, prompts: int, responses: int) -> int:
+    tokens = sizes.output_dim * sizes.vocab_size
+    return 2 * sizes.hidden_dim * (prompts * sizes.input_dim + responses * tokens)
+
+
+def _inner_and_outputs(sizes: Sizes, responses: int) -> tuple[int, int]:
+    width = sizes.hidden_dim
+    tokens = sizes.output_dim * sizes.vocab_size
+    return 2 * (sizes.n_layers - 1) * responses * width * width, 2 * responses * width * tokens

@@ -1,0 +1,191 @@
+"""One row of the benchmark in a process of its own: a task as JSON goes in, what was measured comes out.
+
+    python -m alignsim.benchmark.worker '{"kind": "machine", "device": "cpu", "threads": null}'
+
+A process for each row, because peak memory and the first call can be had once in a process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from alignsim.benchmark import comparison, plain, stacked
+from alignsim.benchmark.sizes import Sizes, chunks
+from alignsim.benchmark.spread import Spread
+from alignsim.benchmark.timing import Stopwatch, faster_threads, matrix_product_peak, now, peak_memory
+from alignsim.benchmark.work import BETA, WORKS, rl_settings, supervised_settings
+from alignsim.config.schema import Evaluation
+
+Task = Mapping[str, Any]
+
+#: Seeds in more stacks than this are timed once: the stacks are repetitions of one another.
+MANY_STACKS = 8
+
+
+def measured(task: Task) -> dict[str, Any]:
+    """Do what a task asks for.
+
+    Args:
+        task: `kind`, a key of `KINDS`; `device` and `threads`, null for as many as torch likes; and what it needs.
+    """
+    if task["threads"] is not None:
+        torch.set_num_threads(task["threads"])
+    return KINDS[task["kind"]](task)
+
+
+def machine(task: Task) -> dict[str, Any]:
+    """What the benchmark runs on; `load`, how many processes ran in the last minute; `problem`, why it cannot run."""
+    problem = None
+    try:
+        torch.zeros(1, device=task["device"])
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        problem = str(error).partition("\n")[0]
+    return {
+        "problem": problem,
+        "device": device_name(task["device"]),
+        "threads": torch.get_num_threads(),
+        "alignsim": version("alignsim"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "load": os.getloadavg()[0],
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def device_name(device: str) -> str:
+    """The device, and the name of a GPU."""
+    if device.startswith("cuda") and torch.cuda.is_available():
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return device
+
+
+def ours(task: Task) -> dict[str, Any]:
+    """Steps of alignsim on S seeds: rates, arithmetic and its share of the peak, memory, time to the first step."""
+    sizes, work, seeds, device = Sizes(), WORKS[task["work"]], task["seeds"], task["device"]
+    first_step = work.first_step(sizes, seeds, device)
+    steps = work.steps_for(sizes, seeds, device, task["seconds"])
+    memory = peak_memory(device)  # before the large matrices; all stacks need the same
+    peak = matrix_product_peak(device)
+    each = work.seconds_per_step(sizes, chunks(seeds), device, task["repetitions"], steps)
+    peak = max(peak, matrix_product_peak(device))
+    operations = work.operations(sizes)
+    return {
+        "stack": len(chunks(seeds)[0]),
+        "timed_steps": steps,
+        "steps_per_second": rates(each),
+        "seed_steps_per_second": rates(each, seeds),
+        "operations_per_seed_step": operations,
+        "gflops": rates(each, seeds * operations / 1e9),
+        "peak_gflops": peak / 1e9,
+        "share_of_peak": seeds * operations / Spread.of(each).median / peak,
+        "peak_memory_mib": memory,
+        "first_step_seconds": first_step,
+    }
+
+
+def growth(task: Task) -> dict[str, Any]:
+    """Seconds for a step of all seeds of given sizes, and the peak memory of this process."""
+    sizes, work, seeds, device = Sizes(**task["sizes"]), WORKS[task["work"]], task["seeds"], task["device"]
+    several = len(chunks(seeds)) > 1  # then a block of each stack is enough
+    steps = work.block if several else work.steps_for(sizes, seeds, device, task["seconds"])
+    repetitions = 1 if len(chunks(seeds)) > MANY_STACKS else task["repetitions"]
+    each = work.seconds_per_step(sizes, chunks(seeds), device, repetitions, steps)
+    return {"seconds_per_step": asdict(Spread.of(each)), "peak_memory_mib": peak_memory(device)}
+
+
+def plain_way(task: Task) -> dict[str, Any]:
+    """Steps of the plain way on one seed, with one thread or with all of them: the faster."""
+    run, block = plain_steps(task["work"], task["device"]), WORKS[task["work"]].block
+    threads = faster_threads(lambda: run(2 * block))
+    steps = block * max(round(task["seconds"] / run(block) / block), 1)
+    each = [run(steps) for _ in range(task["repetitions"])]
+    return {
+        "seed_steps_per_second": rates(each),
+        "threads": threads,
+        "peak_memory_mib": peak_memory(task["device"]),
+    }
+
+
+def plain_comparison(task: Task) -> dict[str, Any]:
+    """The four runs in the plain way, with one thread or with all of them: the faster."""
+    device = task["device"]
+    threads = faster_threads(lambda: sum(plain_steps(work, device)(100) for work in ("dpo", "rl")))
+    return {"threads": threads, **comparison.plain_way(task["seeds"], device)}
+
+
+def plain_steps(work: str, device: str) -> Callable[[int], float]:
+    """How to take steps of one seed in the plain way; seconds for each."""
+    env, network = Sizes().env([0], device), Sizes().model.network
+    if work == "evaluation":
+        return partial(_plain_evaluations, plain.PlainMADE(env, network, torch.Generator().manual_seed(0)), env)
+
+    def run(steps: int) -> float:
+        watch = Stopwatch(device)
+        if work == "rl":
+            reward_model = plain.PlainMADE(env, network, torch.Generator().manual_seed(0))
+            plain.train_policy_with_rlhf(env, reward_model, rl_settings(steps), BETA, network, watch.tick)
+        else:
+            train = plain.train_policy_with_dpo if work == "dpo" else plain.train_reward_model
+            train(env, supervised_settings(steps), BETA, network, watch.tick)
+        return watch.seconds_per_step()
+
+    return run
+
+
+def _plain_evaluations(policy: plain.PlainMADE, env: Any, steps: int) -> float:
+    began = now(env.device)
+    for _ in range(steps):
+        plain.policy_value(policy, env, BETA, Evaluation())
+    return (now(env.device) - began) / steps
+
+
+def stacked_rl(task: Task) -> dict[str, Any]:
+    """RL steps of the straightforward stack of S seeds."""
+    sizes, device = Sizes(), task["device"]
+    env = sizes.env(range(task["seeds"]), device)
+
+    def run(steps: int) -> float:
+        watch = Stopwatch(device)
+        stacked.train_policy_with_rlhf(env, rl_settings(steps), BETA, sizes.model.network, watch.tick)
+        return watch.seconds_per_step()
+
+    block = WORKS["rl"].block
+    steps = block * max(round(task["seconds"] / run(block) / block), 1)
+    each = [run(steps) for _ in range(task["repetitions"])]
+    return {"seed_steps_per_second": rates(each, task["seeds"]), "peak_memory_mib": peak_memory(device)}
+
+
+def rates(seconds: list[float], times: float = 1.0) -> dict[str, float]:
+    """The spread of `times` / seconds."""
+    return asdict(Spread.of(times / each for each in seconds))
+
+
+#: What a task can be.
+KINDS: dict[str, Callable[[Task], dict[str, Any]]] = {
+    "machine": machine,
+    "ours": ours,
+    "plain": plain_way,
+    "stacked_rl": stacked_rl,
+    "growth": growth,
+    "plain_comparison": plain_comparison,
+}
+
+
+def main() -> None:
+    """Measure, and print the result on one line."""
+    json.dump(measured(json.loads(sys.argv[1])), sys.stdout)
+    print()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The arithmetic of a step, counted by torch on the plain network."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from alignsim.benchmark import sizes as arithmetic
+from alignsim.benchmark.plain import PlainMADE
+from alignsim.benchmark.sizes import Sizes, chunk_size, chunks
+
+SIZES = [Sizes(), Sizes(input_dim=3, output_dim=5, vocab_size=3, hidden_dim=16, n_layers=3), Sizes(n_layers=1)]
+
+
+def counted(sizes, rows):
+    """Operations that torch counts in a forward pass over so many prompts, a response to each, and in its gradient."""
+    env = sizes.env([0], "cpu")
+    network = PlainMADE(env, sizes.model.network, torch.Generator())
+    prompts, tokens = torch.zeros(rows, sizes.input_dim), torch.zeros(rows, sizes.output_dim, dtype=torch.long)
+    with FlopCounterMode(display=False) as pass_forward:
+        loss = network(prompts, tokens).sum()
+    with FlopCounterMode(display=False) as pass_back:
+        loss.backward()
+    return pass_forward.get_total_flops(), pass_back.get_total_flops()
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_a_pass_and_its_gradient_take_what_torch_counts_where_nothing_is_shared(sizes):
+    forward, gradient = counted(sizes, 12)
+    assert arithmetic.forward(sizes, 12, 12) == forward
+    assert arithmetic.gradient(sizes, 12, 12) == gradient
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_responses_to_one_prompt_share_its_half_of_the_first_layer(sizes):
+    alone = arithmetic.forward(sizes, 12, 12)
+    shared = arithmetic.forward(sizes, 4, 12)
+    assert alone - shared == 2 * 8 * sizes.input_dim * sizes.hidden_dim
+
+
+def test_the_steps_are_what_the_formulas_say():
+    # D = 8, T = 8, V = 2, H = 64, L = 2
+    assert arithmetic.supervised_step(Sizes(), 128) == 2 * (
+        2 * 128 * 8 * 64 + 2 * 256 * 16 * 64 + 3 * 256 * 64 * 64 + 3 * 256 * 64 * 16
+    )
+    pass_forward = 32 * 8 * 64 + 128 * 16 * 64 + 128 * 64 * 64 + 128 * 64 * 16
+    gradient = 32 * 8 * 64 + 128 * 16 * 64 + 2 * 128 * 64 * 64 + 2 * 128 * 64 * 16
+    assert arithmetic.policy_gradient_step(Sizes(), 32, 4) == 2 * (3 * pass_forward + gradient)
+    every = 256  # responses
+    assert arithmetic.exact_evaluation(Sizes(), 512) == 2 * (
+        512 * 8 * 64 + every * 16 * 64 + 512 * every * (64 * 64 + 64 * 16)
+    )
+
+
+@pytest.mark.parametrize("seeds", [1, chunk_size(), 3 * chunk_size() + 1])
+def test_stacks_hold_every_seed_once_and_no_more_than_the_command_line_puts_into_one(seeds):
+    stacks = chunks(seeds)
+    assert [seed for stack in stacks for seed in stack] == list(range(seeds))
+    assert max(map(len, stacks)) <= chunk_size()
