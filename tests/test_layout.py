@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "alignsim"
 ORDER = """
     lazy streams config envs models methods evaluation results experiment progress claims registry
-    jobs ledger sweep launch statistics study reading evidence wording verdicts summary plots page report cli
+    jobs ledger sweep launch training statistics study reading evidence wording verdicts summary plots page report cli
 """
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
