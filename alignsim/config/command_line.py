@@ -10,6 +10,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -234,6 +235,10 @@ class _Examination:
     def _loader(self) -> ConfigLoader:
         return GlobalHydra.instance().config_loader()
 
+    @cached_property
+    def _parser(self) -> OverridesParser:
+        return OverridesParser.create(config_loader=self._loader)
+
     def _parse(self, argument: str) -> Override | None:
         """An override as Hydra reads it; a value that Hydra's grammar cannot read is taken as it stands."""
         if argument.startswith("experiment="):  # a preset is added to what there is, with or without the sign
@@ -242,7 +247,7 @@ class _Examination:
         quoted = value.replace("\\", "\\\\").replace('"', '\\"')
         for attempt in (argument, f'{key}="{quoted}"') if equals else (argument,):
             try:
-                return OverridesParser.create(config_loader=self._loader).parse_overrides([attempt])[0]
+                return self._parser.parse_overrides([attempt])[0]
             except HydraException:
                 continue
         self._problems.append(Problem(argument, NO_VALUE, "must be key=value or group=option"))
@@ -304,7 +309,7 @@ class _Examination:
         jobs = []
         for draw in range(search.draws or 1):
             lines = [drawn(o, draw, search.seed) if o in intervals else o.input_line or "" for o in overrides]
-            jobs += _product(OverridesParser.create(config_loader=self._loader).parse_overrides(lines))
+            jobs += _product(self._parser.parse_overrides(lines))
         return jobs
 
     def _corners(self, overrides: list[Override]) -> list[list[str]]:
@@ -336,7 +341,7 @@ class _Examination:
             self._bases[rest] = base, choices
         config, choices = self._bases[rest]
         config = copy.deepcopy(config)
-        for override in OverridesParser.create().parse_overrides(plain):
+        for override in self._parser.parse_overrides(plain):
             OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
         return config, choices
 
