@@ -1,4 +1,7 @@
-"""The two commands, train and plot: what the user typed, checked, run, and answered on the screen."""
+"""The two commands, train and plot: what the user typed, checked, run, and answered on the screen.
+
+What takes long to import is imported when it is known to be needed: help and a bad key are answered before.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +11,21 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from alignsim.claims import problems_of
-from alignsim.config.command_line import FOR_THE_WHOLE_SWEEP, CommandLine, checked_command_line, conf_dir, plain_values
-from alignsim.config.load import TrainConfig, load
+from alignsim.config.command_line import checked_command_line, conf_dir, config_store_shared, plain_values
+from alignsim.config.load import load
 from alignsim.config.problems import ConfigurationError, Problem, check
 from alignsim.config.settings import PlotSettings
-from alignsim.jobs import Job, Report
-from alignsim.launch import taking_part
-from alignsim.registry import register, registry_of
-from alignsim.sweep import Sweep
 
 
 class Terminated(KeyboardInterrupt):
@@ -38,108 +36,37 @@ def train() -> None:
     """Train what the command line says: `python scripts/train.py --help`."""
     # libgomp's threads wait busily: two processes on the same cores then slow each other down fiftyfold
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    with _errors_told(), _stopped_by_sigterm():
+    with _errors_told(), _stopped_by_sigterm(), config_store_shared():
         line = checked_command_line(sys.argv[1:], "train", load)
+        if not line.runs:
+            _in_hydra("train", line.arguments, _nothing)
+            return
+        from alignsim.training import carry_out  # with all that only those need who train
+
         command = shlex.join(["train", *sys.argv[1:]])
-        sweep = Sweep(command, line.multirun)
-        if line.runs:
-            _plan(sweep, line)
-            if line.jobs[0].config.run.dry_run:
-                sweep.dry_run()
-                return
-            _register_claims(line, command)
-        gave_up = False
-        try:
-            if not line.runs or not sweep.jobs or sweep.skip_finished():
-                _in_hydra("train", line.arguments, sweep)
-        except Exception as error:
-            if line.planned or not sweep.ledger.reports:
-                raise
-            gave_up = True
-            print(f"the sweeper gave up: {error}", file=sys.stderr)
-        finally:
-            sweep.close()
-            if line.multirun and sweep.ledger.reports:
-                print(sweep.ledger.table(best=not sweep.jobs), flush=True)
-        if sweep.ledger.has_failed or gave_up:
+        if not carry_out(line, command, partial(_in_hydra, "train", line.arguments)):
             sys.exit(1)
 
 
-def _plan(sweep: Sweep, line: CommandLine) -> None:
-    """What is known beforehand of the jobs of a command."""
-    jobs = {tuple(job.overrides): job_of(job.config, job.choices, job.overrides) for job in line.jobs}
-    if line.planned:
-        _check_claims(list(jobs.values()), line)
-    sweep.plan(jobs, line.planned)
-    if not line.planned and line.jobs[0].config.run.dry_run:
-        problem = Problem("dry_run", True, "cannot tell: this sweeper chooses its conditions as it goes")
-        raise ConfigurationError([problem])
+def _in_hydra(name: str, arguments: list[str], task: Callable[[DictConfig], object]) -> None:
+    """Let Hydra run a task, or show what it was asked for."""
 
+    def run(values: DictConfig) -> object:  # Hydra calls its jobs by the module of this function
+        return task(values)
 
-def _check_claims(jobs: Sequence[Job], line: CommandLine) -> None:
-    """Refuse claims that could not be judged; where the user trains a part of what a preset sweeps, only say so."""
-    claims = jobs[0].config.run.claims
-    if problems := problems_of(claims, [job.values for job in jobs]) if claims else []:
-        if not line.narrowed:
-            raise ConfigurationError(problems)
-        print(f"claims cannot all be judged from these conditions alone: {'; '.join(map(str, problems))}")
-
-
-def _register_claims(line: CommandLine, command: str) -> None:
-    """Write down what is predicted of each study, before anything is trained."""
-    studies = {Path(job.config.run.output_dir, job.config.run.study): job.config.run for job in line.jobs}
-    for folder, run in studies.items():
-        if run.claims or run.question:
-            for told in register(folder, run.question, run.claims, run.seeds.count, command):
-                print(told)
-
-
-def job_of(config: TrainConfig, choices: Mapping[str, str], overrides: Sequence[str], root: Path = Path()) -> Job:
-    """The job that a checked configuration describes.
-
-    Args:
-        config: the configuration.
-        choices: the chosen option of each group.
-        overrides: what the command line says of this job.
-        root: the folder that `output_dir` is relative to.
-    """
-    method, env = (choices[group].replace("/", "-") for group in ("method", "env"))
-    key = tuple(override for override in overrides if not override.lstrip("+~").startswith("hydra"))
-    changes = {change.partition("=")[0]: change for change in (override.lstrip("+") for override in key)}.values()
-    return Job(config, method, env, key, tuple(change for change in changes if _tells_jobs_apart(change)), root)
-
-
-def _tells_jobs_apart(change: str) -> bool:
-    """Whether people want to see an override beside the names of the method and the environment."""
-    key = change.partition("=")[0]
-    return key not in ("method", "env", "checkpoint_every") and key.partition(".")[0] not in FOR_THE_WHOLE_SWEEP
-
-
-def _in_hydra(name: str, arguments: list[str], sweep: Sweep) -> None:
-    """Let Hydra run the jobs of a sweep, or show what it was asked for."""
-    worker = sweep.worker  # alone: launchers pickle the function below with whatever it mentions
-
-    def run(values: DictConfig) -> Report:
-        settings = HydraConfig.get()
-        started_in = Path(settings.runtime.cwd)
-        root = Path() if started_in == Path.cwd() else started_in
-        choices = {str(group): str(option) for group, option in settings.runtime.choices.items()}
-        return worker.run(job_of(load(plain_values(values)), choices, settings.overrides.task, root))
-
-    with taking_part(sweep):
-        _hydra_main(name, arguments, run)
-
-
-def _hydra_main(name: str, arguments: list[str], task: Callable[[DictConfig], object]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on, and they are told here
     sys.argv[1:] = arguments
-    hydra.main(config_path=str(conf_dir()), config_name=name, version_base="1.3")(task)()
+    hydra.main(config_path=str(conf_dir()), config_name=name, version_base="1.3")(run)()
+
+
+def _nothing(values: DictConfig) -> None:
+    """What is run where Hydra only shows something."""
 
 
 def plot() -> None:
     """Draw a study: `python scripts/plot.py --help`."""
-    with _errors_told():
-        _hydra_main("plot", checked_command_line(sys.argv[1:], "plot", existing_study).arguments, _plot_study)
+    with _errors_told(), config_store_shared():
+        _in_hydra("plot", checked_command_line(sys.argv[1:], "plot", existing_study).arguments, _plot_study)
 
 
 def existing_study(values: Mapping[str, Any]) -> Path:
@@ -153,6 +80,8 @@ def existing_study(values: Mapping[str, Any]) -> Path:
     if settings is not None:
         root = Path(settings.output_dir)
         if (root / settings.study).is_dir():
+            from alignsim.registry import registry_of
+
             registry_of(root / settings.study)  # refuses a damaged one before anything is drawn
             return root / settings.study
         folders = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []

@@ -1,22 +1,24 @@
-"""torch, imported when it is first used.
+"""torch and numpy, imported when they are first used.
 
-Importing torch takes one to two seconds, and `--help`, `--cfg job` or a mistyped key never need it. A module that
-defines a configuration class next to the code it configures writes `from alignsim.lazy import torch`.
+Importing torch takes one to two seconds and numpy a tenth of one; `--help`, `--cfg job` or a mistyped key never need
+them. A module that these commands import writes `from alignsim.lazy import torch`.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as numpy
     import torch as torch
 else:
 
-    class _Torch:
+    class _Lazy(ModuleType):
         def __getattr__(self, name: str) -> Any:
-            attribute = getattr(import_module("torch"), name)
+            attribute = getattr(import_module(self.__name__), name)
             setattr(self, name, attribute)  # the next use is an ordinary attribute look-up
             return attribute
 
-    torch = _Torch()
+    numpy, torch = _Lazy("numpy"), _Lazy("torch")

@@ -9,9 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
+from alignsim.lazy import numpy as np
 from alignsim.lazy import torch
 
 
@@ -40,7 +38,7 @@ class Streams:
         return self._draw(purpose, block, lambda g: g.permutation(n))
 
     def _draw(
-        self, purpose: str, block: int, draw: Callable[[np.random.Generator], NDArray[np.generic]]
+        self, purpose: str, block: int, draw: Callable[[np.random.Generator], np.typing.NDArray[np.generic]]
     ) -> torch.Tensor:
         key = (zlib.crc32(purpose.encode()), block)
         drawn = [draw(np.random.default_rng(np.random.SeedSequence(s, spawn_key=key))) for s in self.seeds]

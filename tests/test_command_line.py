@@ -189,14 +189,41 @@ def test_bad_input_gets_a_short_message_and_changes_nothing(arguments, told, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["beta=-1"], ["plot", "--help"]])
-def test_help_configuration_and_bad_keys_need_neither_torch_nor_matplotlib(arguments, tmp_path):
-    script, arguments = ("plot", arguments[1:]) if arguments[0] == "plot" else ("train", arguments)
-    code = 2 if arguments == ["beta=-1"] else 0
-    output = run(script, *arguments, cwd=tmp_path, code=code, env={"PYTHONPROFILEIMPORTTIME": "1"})
-    imported = {line.rpartition("|")[2].strip() for line in output.splitlines() if line.startswith("import time:")}
-    assert "hydra" in imported
-    assert not {"torch", "matplotlib", "pandas", "scipy"} & imported
+def imported(*command, cwd, code=0):
+    """The modules that a command imports."""
+    output = run(*command, cwd=cwd, code=code, env={"PYTHONPROFILEIMPORTTIME": "1"})
+    found = {line.rpartition("|")[2].strip() for line in output.splitlines() if line.startswith("import time:")}
+    assert "hydra" in found
+    return found
+
+
+SLOW_TO_IMPORT = {"torch", "numpy", "pandas", "scipy", "matplotlib", "jinja2", "tqdm"}
+
+
+@pytest.mark.parametrize("script", ["train", "plot"])
+@pytest.mark.parametrize("arguments", [["--help"], ["--hydra-help"], ["--info", "config"], ["nope=3"]])
+def test_help_and_bad_keys_import_nothing_that_takes_long(script, arguments, tmp_path):
+    assert not SLOW_TO_IMPORT & imported(script, *arguments, cwd=tmp_path, code=2 if arguments == ["nope=3"] else 0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--cfg", "job"],
+        ["env.complexty_factor=3", "beta=-1"],
+        ["-m", "env=gap,nope", "beta=1,0"],
+        ["-m", "+experiment=gap_vs_no_gap", "dry_run=true"],
+    ],
+)
+def test_what_trains_nothing_imports_nothing_that_takes_long(arguments, tmp_path):
+    code = 0 if arguments[0] == "--cfg" or "dry_run=true" in arguments else 2
+    assert not SLOW_TO_IMPORT & imported("train", *arguments, cwd=tmp_path, code=code)
+
+
+def test_finished_conditions_and_studies_that_do_not_exist_are_told_without_slow_imports(trained):
+    assert not SLOW_TO_IMPORT & imported("train", "method=dpo", *TINY, cwd=trained)
+    assert not SLOW_TO_IMPORT & imported("train", "-m", "method=dpo", "env=gap,no_gap", *TINY, cwd=trained)
+    assert not SLOW_TO_IMPORT & imported("plot", "study=nope", cwd=trained, code=2)
 
 
 def test_a_failing_run_says_so_and_keeps_earlier_results(tmp_path):

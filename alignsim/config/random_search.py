@@ -6,8 +6,9 @@ import math
 import zlib
 from typing import NamedTuple
 
-import numpy as np
 from hydra.core.override_parser.types import IntervalSweep, Override
+
+from alignsim.lazy import numpy as np
 
 
 class Interval(NamedTuple):

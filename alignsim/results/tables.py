@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from alignsim.evaluation.measures import MEASURES
+from alignsim.lazy import numpy as np
 from alignsim.results.files import DamagedError
 
 if TYPE_CHECKING:
