@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 
 from alignsim.lazy import torch
 
@@ -10,7 +11,7 @@ from alignsim.lazy import torch
 SEEDS_ON_CPU = 32
 
 #: Seeds that a GPU trains in one stack: enough to keep it busy, and a checkpoint of them is still small.
-SEEDS_ON_GPU = 8192
+SEEDS_ON_GPU = 4096
 
 #: glibc's names for its settings, and what they are set to: the largest threshold that it takes, and 1 GiB.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -38,6 +39,7 @@ def prepare(threads: int | None) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
     _keep_freed_memory()
+    gc.freeze()  # what is imported stays; looking through it for garbage again and again takes long
 
 
 def _keep_freed_memory() -> None:

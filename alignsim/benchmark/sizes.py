@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from alignsim.config.schema import Seeds
 from alignsim.envs.simplified import SimplifiedEnvironment
+from alignsim.machine import seeds_in_stack
 from alignsim.models.config import ModelConfig
 from alignsim.models.made import MADE
 
@@ -52,14 +53,9 @@ class Sizes:
         )
 
 
-def chunk_size() -> int:
-    """How many seeds the command line trains in one stack by default."""
-    return Seeds().chunk
-
-
-def chunks(seeds: int) -> list[range]:
-    """Seeds 0, 1, ... in the stacks in which the command line trains them."""
-    size = chunk_size()
+def chunks(seeds: int, device: str) -> list[range]:
+    """Seeds 0, 1, ... in the stacks in which the command line trains them by default."""
+    size = Seeds().chunk or seeds_in_stack(device)
     return [range(start, min(start + size, seeds)) for start in range(0, seeds, size)]
 
 

@@ -58,7 +58,7 @@ class Work:
 
     def first_step(self, sizes: Sizes, seeds: int, device: str) -> float:
         """Seconds from the call to the end of the first step of the first stack, its data and set-up included."""
-        env = sizes.env(chunks(seeds)[0], device)
+        env = sizes.env(chunks(seeds, device)[0], device)
         began = now(device)
         self.prepare(env, sizes.model)(1)
         return now(device) - began
@@ -76,7 +76,7 @@ class Work:
 
     def steps_for(self, sizes: Sizes, seeds: int, device: str, seconds: float) -> int:
         """How many steps all stacks together take in about so many seconds, in whole blocks."""
-        stacks = chunks(seeds)
+        stacks = chunks(seeds, device)
         (each,) = self.seconds_per_step(sizes, stacks[:1], device, 1, self.block)
         return self.block * max(round(seconds / len(stacks) / each / self.block), 1)
 

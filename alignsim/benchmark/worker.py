@@ -25,6 +25,7 @@ from alignsim.benchmark.spread import Spread
 from alignsim.benchmark.timing import Stopwatch, faster_threads, matrix_product_peak, now, peak_memory
 from alignsim.benchmark.work import BETA, WORKS, rl_settings, supervised_settings
 from alignsim.config.schema import Evaluation
+from alignsim.machine import prepare
 
 Task = Mapping[str, Any]
 
@@ -38,8 +39,7 @@ def measured(task: Task) -> dict[str, Any]:
     Args:
         task: `kind`, a key of `KINDS`; `device` and `threads`, null for as many as torch likes; and what it needs.
     """
-    if task["threads"] is not None:
-        torch.set_num_threads(task["threads"])
+    prepare(task["threads"])
     return KINDS[task["kind"]](task)
 
 
@@ -76,11 +76,11 @@ def ours(task: Task) -> dict[str, Any]:
     steps = work.steps_for(sizes, seeds, device, task["seconds"])
     memory = peak_memory(device)  # before the large matrices; all stacks need the same
     peak = matrix_product_peak(device)
-    each = work.seconds_per_step(sizes, chunks(seeds), device, task["repetitions"], steps)
+    each = work.seconds_per_step(sizes, chunks(seeds, device), device, task["repetitions"], steps)
     peak = max(peak, matrix_product_peak(device))
     operations = work.operations(sizes)
     return {
-        "stack": len(chunks(seeds)[0]),
+        "stack": len(chunks(seeds, device)[0]),
         "timed_steps": steps,
         "steps_per_second": rates(each),
         "seed_steps_per_second": rates(each, seeds),
@@ -96,10 +96,10 @@ def ours(task: Task) -> dict[str, Any]:
 def growth(task: Task) -> dict[str, Any]:
     """Seconds for a step of all seeds of given sizes, and the peak memory of this process."""
     sizes, work, seeds, device = Sizes(**task["sizes"]), WORKS[task["work"]], task["seeds"], task["device"]
-    several = len(chunks(seeds)) > 1  # then a block of each stack is enough
+    several = len(chunks(seeds, device)) > 1  # then a block of each stack is enough
     steps = work.block if several else work.steps_for(sizes, seeds, device, task["seconds"])
-    repetitions = 1 if len(chunks(seeds)) > MANY_STACKS else task["repetitions"]
-    each = work.seconds_per_step(sizes, chunks(seeds), device, repetitions, steps)
+    repetitions = 1 if len(chunks(seeds, device)) > MANY_STACKS else task["repetitions"]
+    each = work.seconds_per_step(sizes, chunks(seeds, device), device, repetitions, steps)
     return {"seconds_per_step": asdict(Spread.of(each)), "peak_memory_mib": peak_memory(device)}
 
 

@@ -48,8 +48,11 @@ class Preferences:
         """As many pairs of each seed in another order: the numbers of the rows, all seeds in a row, (S * N,)."""
         prompts = self.prompts.flatten(0, 1).index_select(0, rows).view_as(self.prompts)
         responses = self.responses.flatten(0, 1).index_select(0, rows).view_as(self.responses)
-        # in memory as networks use them, (S, T, 2, N)
-        return Preferences(prompts, responses.permute(0, 3, 2, 1).contiguous().permute(0, 3, 2, 1))
+        return Preferences(prompts, responses).by_feature()
+
+    def by_feature(self) -> Preferences:
+        """The same pairs, in memory as networks use them: prompts (S, D, N), responses (S, T, 2, N)."""
+        return Preferences(self.prompts.mT.contiguous().mT, self.responses.transpose(1, 3).contiguous().transpose(1, 3))
 
 
 @dataclasses.dataclass(frozen=True)

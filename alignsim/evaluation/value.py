@@ -12,8 +12,9 @@ from alignsim.lazy import torch
 from alignsim.models.policy import PolicyModel
 from alignsim.models.reward import RewardModel
 
-#: How many log-probabilities of enumerated responses are computed at once: bounds memory, stays in cache.
-_RESPONSES_AT_ONCE = 2**15
+#: How many responses of a seed are enumerated at once, and for how many prompts at least: bounds memory, stays in
+#: cache; the same for any number of seeds, so that a seed's sums do not depend on the other seeds.
+_RESPONSES_AT_ONCE, _PROMPTS_AT_ONCE = 2**13, 8
 
 #: Prompts whose responses are sampled together; fixed, so that a seed's noise does not depend on the other seeds.
 _PROMPTS_IN_BLOCK = 8
@@ -89,7 +90,7 @@ def _enumerated(
 ) -> Value:
     """Means over all responses; log pi/ref of each of them as of `PolicyModel.log_ratio_of_all`."""
     responses = env.all_responses()
-    at_once = max(_RESPONSES_AT_ONCE // (len(env.seeds) * responses.shape[2]), 1)
+    at_once = max(_RESPONSES_AT_ONCE // responses.shape[2], _PROMPTS_AT_ONCE)
     totals = torch.zeros(2, len(env.seeds), device=prompts.device)
     with torch.no_grad():
         for x in prompts.split(at_once, dim=1):

@@ -40,7 +40,8 @@ class Optimisation:
 class Optimiser:
     """AdamW on a dictionary of stacked parameters; each seed's update depends on its own gradient alone.
 
-    On torch's functional AdamW: `torch.optim.AdamW` itself makes every process import torch's compiler, a second long.
+    On the operation behind torch's fused AdamW: `torch.optim.AdamW` makes every process import torch's compiler, which
+    takes a second, and its bookkeeping as long as the step of a small network.
 
     Attributes:
         diverged_at: the first step, from 1, at which a seed's loss was not finite, or after which `note_divergence`
@@ -48,16 +49,14 @@ class Optimiser:
     """
 
     def __init__(self, parameters: Parameters, settings: Optimisation) -> None:
-        from torch.optim.adamw import adamw
-
-        self._settings, self._adamw = settings, adamw
+        self._settings = settings
         self._leaves = list(parameters.values())
         for leaf in self._leaves:
             leaf.requires_grad_(True)
         device = self._leaves[0].device
         self._means = [torch.zeros_like(leaf) for leaf in self._leaves]  # of the gradient
         self._squares = [torch.zeros_like(leaf) for leaf in self._leaves]  # of its square
-        self._taken = [torch.zeros((), device=device) for _ in self._leaves]
+        self._taken = torch.zeros((), device=device)
         self._ones = torch.ones(len(self._leaves[0]), device=device)  # the derivative of the sum of the losses
         self.diverged_at = torch.zeros(len(self._leaves[0]), dtype=torch.long, device=device)
 
@@ -65,9 +64,9 @@ class Optimiser:
         """One descent step on the losses of all seeds, (S,). They share no parameter, so their sum keeps them apart."""
         gradients = torch.autograd.grad(losses, self._leaves, self._ones)
         with torch.no_grad():
-            self._adamw(
-                *(self._leaves, list(gradients), self._means, self._squares, [], self._taken),
-                fused=True,
+            self._taken += 1
+            torch._fused_adamw_(
+                *(self._leaves, gradients, self._means, self._squares, [], [self._taken] * len(gradients)),
                 amsgrad=False,
                 beta1=0.9,
                 beta2=0.999,
@@ -106,9 +105,10 @@ class Optimiser:
         """Go on from a state, bit for bit."""
         ours = self.state()
         with torch.no_grad():
-            for name in ("parameters", "means", "squares", "taken"):
+            for name in ("parameters", "means", "squares"):
                 for tensor, value in zip(ours[name], state[name], strict=True):
                     tensor.copy_(value)
+            self._taken.copy_(state["taken"])
         self.diverged_at = state["diverged_at"]
 
     def close(self) -> None:

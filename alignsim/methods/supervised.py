@@ -134,7 +134,8 @@ class _Stack(Generic[Model]):
         state: State | None = None,
     ) -> None:
         self.model, self.places = everyone.of(places), places
-        self._loss, self._data, self._settings = loss, data.of(places), settings
+        data = data.of(places)
+        self._loss, self._validation = loss, data.validation.by_feature()
         self.optimiser, self.step = Optimiser(self.model.parameters, settings), 0
         if state is not None:
             self.step = state["step"]
@@ -142,7 +143,7 @@ class _Stack(Generic[Model]):
         self.best = Best(self.model.parameters, self._validation_loss())
         if state is not None:
             self.best.restore(state["best"])
-        self._batches = minibatches(self._data.train, self.model.env.streams, settings, first_step=self.step)
+        self._batches = minibatches(data.train, self.model.env.streams, settings, first_step=self.step)
 
     def train(self, n_steps: int) -> dict[str, torch.Tensor]:
         """Take steps, then look at the validation pairs; measures of each seed, (S,)."""
@@ -162,7 +163,7 @@ class _Stack(Generic[Model]):
     def _validation_loss(self) -> torch.Tensor:
         """Mean loss over the validation pairs for each seed, without gradients, (S,)."""
         with torch.no_grad():
-            return self._loss(self.model, self._data.validation).mean(1)
+            return self._loss(self.model, self._validation).mean(1)
 
     def state(self) -> State:
         """All that the next step depends on, a row for each seed, tensors by reference."""

@@ -181,18 +181,24 @@ class MADENetwork:
         return self.affine(parameters, "output", layers[-1]).view_as(codes), Activations(layers, one_hot)
 
     def backward(self, parameters: Parameters, activations: Activations, slopes: torch.Tensor) -> Parameters:
-        """The gradient of a scalar for each parameter, from its derivatives by the logits, (S, T, V, K, B)."""
+        """The gradient of a scalar for each parameter, from its derivatives by the logits, (S, T, V, K, B).
+
+        The activations are overwritten.
+        """
         gradients: Parameters = {}
+        inputs, *_ = activations.layers
         delta = slopes.flatten(3).flatten(1, 2)  # by what comes out of a layer before its ReLU, (S, features, K * B)
+        room = None
         for layer, below in zip(reversed(self.layers), reversed(activations.layers), strict=True):
-            weight, bias = f"{layer}.weight", f"{layer}.bias"
+            weight = f"{layer}.weight"
             gradients[weight] = torch.bmm(below, delta.mT)
             if weight in self._masks:
                 gradients[weight].mul_(self._masks[weight])
-            gradients[bias] = delta.sum(-1)
-            if below is not activations.layers[0]:
-                delta = torch.bmm(parameters[weight], delta)
+            gradients[f"{layer}.bias"] = delta.sum(-1)
+            if below is not inputs:
+                delta = torch.bmm(parameters[weight], delta, out=room)
                 torch.ops.aten.threshold_backward.grad_input(delta, below, 0, grad_input=delta)
+                room = below
         return gradients
 
     def inputs(self, prompts: torch.Tensor, samples: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -23,7 +23,8 @@ def log_ratio_head(reference: torch.Tensor) -> Head:
 
     def head(logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
         log_probs = torch.log_softmax(logits + reference, 2)
-        return ((log_probs - reference) * tokens).sum((1, 2)), lambda: tokens - log_probs.exp()
+        log_ratios = (log_probs - reference).mul_(tokens).sum((1, 2))
+        return log_ratios, lambda: log_probs.exp_().neg_().add_(tokens)
 
     return head
 
@@ -41,7 +42,7 @@ def centred_head(beta: float) -> Head:
 def scored(
     network: MADENetwork, parameters: Parameters, logits: torch.Tensor, activations: Activations, head: Head
 ) -> torch.Tensor:
-    """Scores (S, B, K) after a forward pass, differentiable by the parameters.
+    """Scores (S, B, K) after a forward pass, differentiable by the parameters, once.
 
     Args:
         network: whose pass it was.
@@ -78,9 +79,12 @@ def _function() -> Any:
 
         @staticmethod
         def backward(ctx: Any, weight: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+            if ctx.slopes is None:
+                raise RuntimeError("the gradient of these scores was taken before: it works in the memory of the pass")
             parameters = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
-            slopes = ctx.slopes() * weight[:, None, None]
+            slopes = ctx.slopes().mul_(weight[:, None, None])
             gradients = ctx.network.backward(parameters, ctx.activations, slopes)
+            ctx.slopes = ctx.activations = None
             return None, None, None, None, None, *(gradients[name] for name in ctx.names)
 
     return Scored

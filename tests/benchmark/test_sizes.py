@@ -6,7 +6,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from alignsim.benchmark import sizes as arithmetic
 from alignsim.benchmark.plain import PlainMADE
-from alignsim.benchmark.sizes import Sizes, chunk_size, chunks
+from alignsim.benchmark.sizes import Sizes, chunks
+from alignsim.machine import SEEDS_ON_CPU
 
 SIZES = [Sizes(), Sizes(input_dim=3, output_dim=5, vocab_size=3, hidden_dim=16, n_layers=3), Sizes(n_layers=1)]
 
@@ -51,8 +52,8 @@ def test_the_steps_are_what_the_formulas_say():
     )
 
 
-@pytest.mark.parametrize("seeds", [1, chunk_size(), 3 * chunk_size() + 1])
+@pytest.mark.parametrize("seeds", [1, SEEDS_ON_CPU, 3 * SEEDS_ON_CPU + 1])
 def test_stacks_hold_every_seed_once_and_no_more_than_the_command_line_puts_into_one(seeds):
-    stacks = chunks(seeds)
+    stacks = chunks(seeds, "cpu")
     assert [seed for stack in stacks for seed in stack] == list(range(seeds))
-    assert max(map(len, stacks)) <= chunk_size()
+    assert max(map(len, stacks)) <= SEEDS_ON_CPU

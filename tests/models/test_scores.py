@@ -135,3 +135,14 @@ def test_the_weights_of_a_pass_must_not_change_before_its_gradient():
         leaves["output.weight"].add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         scores.sum().backward()
+
+
+def test_the_gradient_of_a_pass_can_be_taken_once():
+    _, net, parameters, prompts, responses = world(MADE(), 2)
+    leaves = {name: p.requires_grad_(True) for name, p in parameters.items()}
+    with torch.no_grad():
+        passed = net.forward(leaves, prompts, responses)
+    total = scored(net, leaves, *passed, centred_head(1.0)).sum()
+    total.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="was taken before"):
+        total.backward()
