@@ -34,8 +34,6 @@ class Terminated(KeyboardInterrupt):
 
 def train() -> None:
     """Train what the command line says: `python scripts/train.py --help`."""
-    # libgomp's threads wait busily: two processes on the same cores then slow each other down fiftyfold
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     with _errors_told(), _stopped_by_sigterm(), config_store_shared():
         line = checked_command_line(sys.argv[1:], "train", load)
         if not line.runs:

@@ -174,10 +174,10 @@ class Job:
             if survey.state == "outdated":
                 return self.report("failed", survey.note)
             self.folder.lock.sign()
-            prepare(threads)
-            return self._train(survey, show, command)
+            note = prepare(threads)
+            return self._train(survey, show, command, note)
 
-    def _train(self, survey: Survey, show: bool, command: str) -> Report:
+    def _train(self, survey: Survey, show: bool, command: str, note: str) -> Report:
         """Train what remains, the lock being held; what happens is in the log."""
         from alignsim.progress import run_log
 
@@ -186,6 +186,8 @@ class Job:
         with run_log(self.folder.path / LOG, show) as log:
             forced = ", finished ones too" * self.config.run.force
             log.debug(f"{command}; seeds {span(self.seeds)}{forced}; results of {self.folder.code}")
+            if note:
+                log.debug(note)
             if survey.state != "new" or survey.note:
                 log.info(self._in_words(survey))
             try:

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import logging
 import math
-import os
 import threading
 import time
 import uuid
@@ -26,6 +25,7 @@ from omegaconf import DictConfig
 
 from alignsim.jobs import Job, Report
 from alignsim.ledger import Ledger
+from alignsim.machine import cores
 from alignsim.results.states import JobState
 from alignsim.sweep import Sweep
 
@@ -188,15 +188,14 @@ def threads_of_a_job(launcher: DictConfig, jobs: int) -> int | None:
         launcher: its part of Hydra's configuration.
         jobs: how many are launched.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     target = str(launcher.get("_target_", ""))
     if "joblib" in target:
         asked = int(launcher.n_jobs)
-        at_once = asked if asked > 0 else max(1, cores + 1 + asked)
-        return max(1, cores // min(at_once, jobs))
+        at_once = asked if asked > 0 else max(1, cores() + 1 + asked)
+        return max(1, cores() // min(at_once, jobs))
     if "submitit" in target:
         asked = int(launcher.get("cpus_per_task") or 0)
-        return asked or (max(1, cores // jobs) if "Local" in target else None)
+        return asked or (max(1, cores() // jobs) if "Local" in target else None)
     if "ray" in target:
         return max(1, int(launcher.ray.remote.get("num_cpus") or 1))
     return None

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import getpass
+import os
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from alignsim.lazy import torch
 
@@ -30,16 +37,49 @@ def seeds_in_stack(device: str) -> int:
     return SEEDS_ON_CPU if torch.device(device).type == "cpu" else SEEDS_ON_GPU
 
 
-def prepare(threads: int | None) -> None:
-    """Make this process ready for training.
+def prepare(threads: int | None) -> str:
+    """Make this process ready for training, before it imports torch.
+
+    Two processes that both want every core wait for each other in every operation and are both slower than if one of
+    them had a single thread. So the first training on a machine takes all cores, and one beside it a single thread.
 
     Args:
-        threads: CPU threads to use, None for as many as torch likes.
+        threads: CPU threads to use; None for all cores, or one where another training has them.
+
+    Returns:
+        What the user should know of it, empty where all is as expected.
     """
+    note = ""
+    if threads is None and not _has_the_cores():
+        threads, note = 1, "another training has the cores: one thread for this one (threads=N: as many as you say)"
     if threads is not None:
-        torch.set_num_threads(threads)
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # threads of torch that wait let others have their core soon
+    torch.set_num_threads(threads or cores())
     _keep_freed_memory()
     gc.freeze()  # what is imported stays; looking through it for garbage again and again takes long
+    return note
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def _cores_lock() -> FileLock:
+    """Held by the training that takes all cores of this machine, as long as its process lives."""
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
+    return FileLock(Path(tempfile.gettempdir()) / f"alignsim-cores-{user}.lock")
+
+
+def _has_the_cores() -> bool:
+    try:
+        _cores_lock().acquire(timeout=0)
+    except Timeout:
+        return False
+    except OSError:  # no place for locks: as if alone
+        return True
+    return True
 
 
 def _keep_freed_memory() -> None:

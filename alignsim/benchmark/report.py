@@ -48,10 +48,10 @@ def text(report: Row) -> str:
 
 
 _LEGEND = """\
-Medians of repetitions. GFLOP/s counts dense matrix products; the share is of the best large matrix product in the same
-process. plain: seed-steps/s of one seed at a time (nn.Module, AdamW, DataLoader), with one thread or all of them,
-whichever is faster; stacked: RL as bmm and autograd would have it, a whole pass for each token. MiB: peak memory of the
-process. First step: from the first call in a process to the end of its first step, set-up included."""
+Medians of repetitions. GFLOP/s counts dense matrix products; the share is of the best large matrix product beside the
+same repetition. plain: seed-steps/s of one seed at a time (nn.Module, AdamW, DataLoader), with one thread or all of
+them, whichever is faster; stacked: RL as bmm and autograd would have it, a whole pass for each token. MiB: peak memory
+of the process. First step: from the first call in a process to the end of its first step, set-up included."""
 
 
 def _machine(machine: Row) -> str:
@@ -71,7 +71,7 @@ def _cells(row: Row) -> dict[str, str]:
         "rate": f"{_number(rate['median'])} [{_number(rate['low'])}, {_number(rate['high'])}]",
         "seed_rate": _number(row["seed_steps_per_second"]["median"]),
         "gflops": _number(row["gflops"]["median"]),
-        "share": f"{row['share_of_peak']:.1%}",
+        "share": f"{row['share_of_peak']['median']:.1%}",
         "plain": _number(row["plain"]["seed_steps_per_second"]["median"]),
         "times_plain": f"{row['times_plain']:.2f}",
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -49,9 +48,7 @@ class Session:
         self.tell("   ".join([kind.replace("_", " "), *(f"{name}={value}" for name, value in told.items())]))
         settings = {name: value for name, value in vars(self).items() if name != "tell"}
         command = [sys.executable, "-m", "alignsim.benchmark.worker", json.dumps({"kind": kind, **settings, **task})]
-        # as the training command sets it for itself; the other ways have what torch does by default
-        environment = {**({"GOMP_SPINCOUNT": "2000"} if kind in ("ours", "growth") else {}), **os.environ}
-        with Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=environment) as process:
+        with Popen(command, stdout=PIPE, stderr=PIPE, text=True) as process:
             output, errors = process.communicate()
         if process.returncode != 0:
             last = errors.strip().splitlines()[-1:] or [f"it ended with code {process.returncode}"]

@@ -16,6 +16,7 @@ from alignsim.benchmark.sizes import (
     Sizes,
     chunks,
     exact_evaluation,
+    forward,
     policy_gradient_step,
     sampled_evaluation,
     supervised_step,
@@ -64,14 +65,24 @@ class Work:
         return now(device) - began
 
     def seconds_per_step(
-        self, sizes: Sizes, stacks: Sequence[range], device: str, repetitions: int, steps: int
+        self,
+        sizes: Sizes,
+        stacks: Sequence[range],
+        device: str,
+        repetitions: int,
+        steps: int,
+        between: Callable[[int], object] = lambda repetition: None,
     ) -> list[float]:
-        """For each repetition the seconds in which all stacks of seeds, one after the other, take a step."""
+        """For each repetition the seconds in which all stacks of seeds, one after the other, take a step.
+
+        After every stretch of steps `between` is called with the number of the repetition.
+        """
         totals = [0.0] * repetitions
         for seeds in stacks:
             stretch = self.prepare(sizes.env(seeds, device), sizes.model)
             for i in range(repetitions):
                 totals[i] += stretch(steps)
+                between(i)
         return totals
 
     def steps_for(self, sizes: Sizes, seeds: int, device: str, seconds: float) -> int:
@@ -141,7 +152,11 @@ def _evaluation_operations(sizes: Sizes) -> int:
 
 
 def _supervised_operations(sizes: Sizes) -> int:
-    return supervised_step(sizes, Supervised().batch_size)
+    """Of a step, and of its share of a look at the validation pairs: one forward pass every 25 steps."""
+    env, settings = sizes.env([0], "cpu"), Supervised()
+    validation_pairs = round(env.n_pairs * env.validation_fraction)
+    look = forward(sizes, validation_pairs, 2 * validation_pairs)
+    return supervised_step(sizes, settings.batch_size) + look // settings.validate_every
 
 
 def _rl_operations(sizes: Sizes) -> int:

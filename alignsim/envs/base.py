@@ -44,6 +44,10 @@ class Preferences:
     def __getitem__(self, pairs: slice) -> Preferences:
         return Preferences(self.prompts[:, pairs], self.responses[:, pairs])
 
+    def split(self, size: int) -> list[Preferences]:
+        """The pairs in parts of at most `size` of each seed."""
+        return [self[start : start + size] for start in range(0, len(self), size)]
+
     def rows(self, rows: torch.Tensor) -> Preferences:
         """As many pairs of each seed in another order: the numbers of the rows, all seeds in a row, (S * N,)."""
         prompts = self.prompts.flatten(0, 1).index_select(0, rows).view_as(self.prompts)

@@ -24,6 +24,10 @@ Model = TypeVar("Model", bound=StackedModel)
 PairLoss = Callable[[Model, Preferences], "torch.Tensor"]
 
 
+#: Validation pairs that are looked at together: bounds memory, stays in cache.
+_LOOKED_AT_AT_ONCE = 128
+
+
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Supervised(Optimisation):
     """How a model is fitted to preference pairs.
@@ -135,7 +139,7 @@ class _Stack(Generic[Model]):
     ) -> None:
         self.model, self.places = everyone.of(places), places
         data = data.of(places)
-        self._loss, self._validation = loss, data.validation.by_feature()
+        self._loss, self._validation = loss, [part.by_feature() for part in data.validation.split(_LOOKED_AT_AT_ONCE)]
         self.optimiser, self.step = Optimiser(self.model.parameters, settings), 0
         if state is not None:
             self.step = state["step"]
@@ -163,7 +167,7 @@ class _Stack(Generic[Model]):
     def _validation_loss(self) -> torch.Tensor:
         """Mean loss over the validation pairs for each seed, without gradients, (S,)."""
         with torch.no_grad():
-            return self._loss(self.model, self._validation).mean(1)
+            return torch.cat([self._loss(self.model, part) for part in self._validation], 1).mean(1)
 
     def state(self) -> State:
         """All that the next step depends on, a row for each seed, tensors by reference."""

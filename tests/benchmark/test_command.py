@@ -13,7 +13,7 @@ from alignsim.plots.style import use_house_style
 from tests.commands import command
 
 TINY = ["--seeds", "2", "--only", "rl", "--repetitions", "2", "--seconds", "0.01", "--threads", "1"]
-SPREADS = ["steps_per_second", "seed_steps_per_second", "gflops"]
+SPREADS = ["peak_gflops", "share_of_peak", "steps_per_second", "seed_steps_per_second", "gflops"]
 
 
 def benchmark(*arguments):
@@ -34,7 +34,7 @@ def test_json_has_every_field(report):
         *(row[way]["seed_steps_per_second"] for way in ("plain", "stacked")),
     ]:
         assert 0 < spread["low"] <= spread["median"] <= spread["high"]
-    for name in ("peak_gflops", "share_of_peak", "peak_memory_mib", "first_step_seconds", "operations_per_seed_step"):
+    for name in ("peak_memory_mib", "first_step_seconds", "operations_per_seed_step"):
         assert row[name] > 0
     assert (row["work"], row["seeds"], row["stack"]) == ("rl", 2, 2)
     assert report["machine"]["threads"] == 1
