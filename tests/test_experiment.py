@@ -1,6 +1,7 @@
 import pytest
 
 from alignsim import SimplifiedEnvironment, run_experiment
+from alignsim.config.schema import Evaluation
 from alignsim.evaluation.measures import DIVERGED, MEASURES
 from alignsim.experiment import Condition, run_condition
 from alignsim.methods.dpo import DPO
@@ -32,3 +33,13 @@ def test_run_experiment_gives_a_tidy_table_of_both_methods_in_both_environments(
 def test_no_seeds_is_refused():
     with pytest.raises(ValueError, match="num_iterations=0: must be at least 1"):
         run_experiment(environment(2.0), environment(1.0), num_iterations=0)
+
+
+def test_long_responses_over_many_tokens_train_and_are_measured_without_a_table_of_them():
+    """There are 16 ** 64 of them."""
+    env = SimplifiedEnvironment(4, 64, 2.0, vocab_size=16, seeds=(0, 1), n_pairs=60)
+    short, evaluation = Supervised(steps=6, batch_size=20), Evaluation(prompts=10, samples=4, pairs=20, curve_prompts=4)
+    for method in (DPO(short), RLHF(short, PolicyGradient(steps=4, prompts=3))):
+        results = run_condition(Condition(method, env, evaluation=evaluation)).results
+        assert results[["value", "kl", "pair_accuracy"]].notna().all(axis=None)
+        assert (results.value_standard_error > 0).all()

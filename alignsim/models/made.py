@@ -11,7 +11,7 @@ responses)`, so that every elementwise operation runs over long rows, and each l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from alignsim.streams import Streams
 
 Parameters = dict[str, "torch.Tensor"]
-
-#: From tokens (S, B, K, T) to what is added to the logits of each next token: broadcastable to (S, B, K, T, V).
-Offsets = Callable[["torch.Tensor"], "torch.Tensor"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -109,7 +106,7 @@ class MADENetwork:
         return {name: mask.float() for name, mask in masks.items()}
 
     @cached_property
-    def _vocabulary(self) -> torch.Tensor:
+    def vocabulary(self) -> torch.Tensor:
         """The tokens as numbers to compare with, (V, 1, 1)."""
         return torch.arange(self.vocab_size, dtype=torch.float32, device=self.device).view(-1, 1, 1)
 
@@ -173,7 +170,7 @@ class MADENetwork:
         inputs, codes = self.inputs(prompts, tokens.shape[2])
         one_hot = inputs.new_empty(codes.shape)
         by_position = tokens.expand(*prompts.shape[:2], -1, -1).permute(0, 3, 2, 1)[:, :, None]  # (S, T, 1, K, B)
-        torch.eq(by_position.to(inputs.dtype), self._vocabulary, out=one_hot)
+        torch.eq(by_position.to(inputs.dtype), self.vocabulary, out=one_hot)
         self.encode(one_hot, codes)
         layers = [inputs]
         for layer in self.layers[:-1]:
@@ -248,106 +245,20 @@ class MADENetwork:
         last = torch.eye(self.vocab_size, device=self.device) * self._code_scale + self._code_shift
         return torch.cat([codes.repeat_interleave(self.vocab_size, 1), last.repeat(1, codes.shape[1])])
 
-    def sampler(self, parameters: Parameters) -> Sampler:
-        """What draws responses from these parameters, also after they were trained on in place."""
-        return Sampler(self, parameters)
-
-    def draw(self, logits: torch.Tensor, noise: torch.Tensor, one_hot: torch.Tensor) -> None:
-        """Write the next token into `one_hot` (S, V, N), by the inverse distribution function.
-
-        Args:
-            logits: of the token, (S, V, N).
-            noise: uniform numbers u in [0, 1), (S, N); for two tokens log(u / (1 - u)): that saves a softmax.
-            one_hot: overwritten.
-        """
-        if self.vocab_size == 2:
-            (first, second), (is_first, is_second) = logits.unbind(1), one_hot.unbind(1)
-            difference = first - second
-            torch.lt(noise, difference, out=is_first)
-            torch.ge(noise, difference, out=is_second)
-        else:
-            below = logits.softmax(1).cumsum(1)[:, :-1]
-            token = (noise[:, None] >= below).sum(1, keepdim=True)
-            torch.eq(token, self._vocabulary[:, 0], out=one_hot)
-
     def tokens(self, one_hot: torch.Tensor) -> torch.Tensor:
         """Tokens (S, B, K, T), int64, from one-hot ones, (S, T, V, K, B)."""
-        return (one_hot * self._vocabulary).sum(2).long().permute(0, 3, 2, 1)
+        return (one_hot * self.vocabulary).sum(2).long().permute(0, 3, 2, 1)
 
     def encode(self, one_hot: torch.Tensor, codes: torch.Tensor) -> None:
         """Write what the network sees of tokens into `codes`, of the same shape."""
         torch.add(self._code_shift, one_hot, alpha=self._code_scale, out=codes)
 
 
-class Sampler:
-    """Draws responses left to right, without gradients.
-
-    Position t only adds the hidden units of degree t, so all T tokens cost about one pass through the network, and
-    what that pass computes is what `MADENetwork.forward` computes of the responses.
-    """
-
-    def __init__(self, network: MADENetwork, parameters: Parameters) -> None:
-        self._network, self._parameters = network, parameters
-        self._steps = [self._slices(t) for t in range(network.output_dim)]
-        self._new_units = [units.stop - units.start for units in network.units]
-
-    def _slices(self, t: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """The weights (S, new units, units seen) and hidden biases (S, new units, 1) of each layer at position t."""
-        network, new, weights, biases = self._network, self._network.units[t], [], []
-        seen = network.input_dim + t * network.vocab_size
-        for layer in network.layers[:-1]:
-            weights.append(self._parameters[f"{layer}.weight"].detach()[:, :seen, new].mT)
-            biases.append(self._parameters[f"{layer}.bias"].detach()[:, new, None])
-            seen = new.stop
-        outputs = slice(t * network.vocab_size, (t + 1) * network.vocab_size)
-        weights.append(self._parameters["output.weight"].detach()[:, :seen, outputs].mT)
-        return weights, biases
-
-    def __call__(
-        self, prompts: torch.Tensor, uniforms: torch.Tensor, offsets: Offsets
-    ) -> tuple[torch.Tensor, torch.Tensor, Activations]:
-        """Responses to prompts (S, B, D) from softmax(offsets + logits).
-
-        Args:
-            prompts: (S, B, D).
-            uniforms: numbers in [0, 1) that decide each token by the inverse distribution function, (S, B, K, T).
-            offsets: from the tokens, of which only those before t are drawn yet; its entry t is used.
-
-        Returns:
-            Tokens, (S, B, K, T), int64; logits and activations as of `MADENetwork.forward`.
-        """
-        network, vocab, samples = self._network, self._network.vocab_size, uniforms.shape[2]
-        with torch.no_grad():
-            inputs, codes = network.inputs(prompts, samples)
-            one_hot = inputs.new_zeros(codes.shape)
-            columns = (len(inputs), network.config.hidden_dim, inputs.shape[2])
-            hidden = [inputs.new_empty(columns) for _ in network.layers[:-1]]
-            noise = uniforms.permute(0, 3, 2, 1).flatten(2)  # (S, T, K * B)
-            noise = noise.logit() if vocab == 2 else noise
-            table = offsets(torch.zeros_like(uniforms, dtype=torch.long))
-            fixed = table.dim() <= 2  # without axes for responses it cannot depend on the tokens
-            output_bias = self._parameters["output.bias"][..., None]
-            if fixed:
-                output_bias = output_bias + table.expand(network.output_dim, vocab).reshape(-1, 1)
-            slots = [tokens.flatten(3).unbind(1) for tokens in (one_hot, codes)]  # (S, V, K * B) each
-            rooms = [layer.split(self._new_units, 1) for layer in hidden]
-            for t, (weights, biases) in enumerate(self._steps):
-                below = inputs
-                for layer, room, weight, bias in zip(hidden, rooms, weights, biases, strict=False):
-                    raw = torch.baddbmm(bias, weight, below.narrow(1, 0, weight.shape[2]))
-                    torch.clamp_min(raw, 0, out=room[t])
-                    below = layer
-                bias = output_bias.narrow(1, t * vocab, vocab)
-                logits = torch.baddbmm(bias, weights[-1], below.narrow(1, 0, weights[-1].shape[2]))
-                if not fixed:
-                    offset = by_response(offsets(network.tokens(one_hot)))[:, t]
-                    logits += offset.expand(-1, -1, *one_hot.shape[3:]).flatten(2)
-                network.draw(logits, noise[:, t], slots[0][t])
-                network.encode(slots[0][t], slots[1][t])
-            logits = network.affine(self._parameters, "output", below).view_as(codes)
-            return network.tokens(one_hot), logits, Activations([inputs, *hidden], one_hot)
-
-
 def by_response(values: torch.Tensor) -> torch.Tensor:
     """What broadcasts to (S, B, K, T, V), as what broadcasts to (S, T, V, K, B)."""
     return values[(None,) * (5 - values.dim())].permute(0, 3, 4, 2, 1)
+
+
+def at_position(values: torch.Tensor, t: int) -> torch.Tensor:
+    """The entry of position t of what broadcasts to (S, T, V, K, B): what broadcasts to (S, V, K, B)."""
+    return values[:, min(t, values.shape[1] - 1)]

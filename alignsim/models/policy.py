@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from alignsim.lazy import torch
 from alignsim.models.base import StackedModel
-from alignsim.models.made import by_response
+from alignsim.models.made import at_position, by_response
+from alignsim.models.sampler import Sampler
 from alignsim.models.scores import log_ratio_head, scored
 
 
@@ -45,8 +46,7 @@ class PolicyModel(StackedModel):
             for t, logits in enumerate(self.network.prefixes(self.parameters, prompts)):
                 prefixes = env.all_responses(t)
                 reference = env.reference_log_probs(prompts, torch.nn.functional.pad(prefixes, (0, env.output_dim - t)))
-                reference = by_response(reference)
-                reference = reference[:, min(t, reference.shape[1] - 1)]  # (S, V, V ** t, B) or broadcastable
+                reference = at_position(by_response(reference), t)  # (S, V, V ** t, B) or broadcastable
                 ratio = torch.log_softmax(logits + reference, 1) - reference
                 total = (total[:, :, None] + ratio.transpose(1, 2)).flatten(1, 2)
         return total.mT
@@ -74,7 +74,7 @@ class Writer:
     """Samples from a policy, also after its parameters were trained on in place."""
 
     def __init__(self, policy: PolicyModel) -> None:
-        self._policy, self._sampler = policy, policy.network.sampler(policy.parameters)
+        self._policy, self._sampler = policy, Sampler(policy.network, policy.parameters)
 
     def __call__(self, prompts: torch.Tensor, uniforms: torch.Tensor) -> Sampled:
         """Responses to prompts (S, B, D), decided by numbers in [0, 1), (S, B, K, T)."""

@@ -8,6 +8,7 @@ from alignsim.envs.base import Environment
 from alignsim.lazy import torch
 from alignsim.models.base import StackedModel
 from alignsim.models.made import MADE
+from alignsim.models.sampler import Sampler
 from alignsim.models.scores import centred_head, log_ratio_head
 
 
@@ -85,7 +86,7 @@ class RewardModel(StackedModel):
         the prefix; elsewhere a proposal for importance sampling. (S, B, D), uniform numbers (S, B, K, T).
         """
         nothing = torch.zeros(1, 1, device=prompts.device)
-        sampler = self.network.sampler(self.parameters)
+        sampler = Sampler(self.network, self.parameters)
         view, logits, activations = sampler(prompts, uniforms, lambda tokens: nothing)
         log_prob, _ = log_ratio_head(nothing.view(1, 1, 1, 1, 1))(logits, activations.tokens)
         return Proposal(self.env.write(view) if self.reads == "content" else view, log_prob.mT)

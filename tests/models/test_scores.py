@@ -83,8 +83,18 @@ class Alternating(SimplifiedEnvironment):
         return (before * (1 + prompts[..., :1, None, None].abs())).log_softmax(-1)
 
 
+class Biased(SimplifiedEnvironment):
+    """A reference policy with the same preference for later tokens everywhere, said in the smallest shape."""
+
+    def reference_log_probs(self, prompts, responses):
+        return torch.arange(self.vocab_size).float().log_softmax(-1)
+
+
+WORLDS = [SimplifiedEnvironment, Alternating, Biased]
+
+
 @pytest.mark.parametrize("vocab_size", [2, 3])
-@pytest.mark.parametrize("env_class", [SimplifiedEnvironment, Alternating])
+@pytest.mark.parametrize("env_class", WORLDS)
 def test_what_is_written_is_scored_as_it_would_be_read(env_class, vocab_size):
     env = env_class(3, 4, 2.0, vocab_size=vocab_size, seeds=(1, 2))
     policy = PolicyModel(env, MADE(hidden_dim=20, n_layers=3))
@@ -99,7 +109,7 @@ def test_what_is_written_is_scored_as_it_would_be_read(env_class, vocab_size):
         assert torch.allclose(ours, theirs, atol=1e-4)
 
 
-@pytest.mark.parametrize("env_class", [SimplifiedEnvironment, Alternating])
+@pytest.mark.parametrize("env_class", WORLDS)
 def test_samples_follow_a_reference_that_depends_on_the_prefix(env_class):
     env = env_class(3, 3, 2.0, vocab_size=3, seeds=(1,))
     prompts, every, n = env.prompts("test", 2), env.all_responses(), 20000
@@ -113,7 +123,7 @@ def test_samples_follow_a_reference_that_depends_on_the_prefix(env_class):
 
 @pytest.mark.parametrize("vocab_size", [2, 3])
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("env_class", [SimplifiedEnvironment, Alternating])
+@pytest.mark.parametrize("env_class", WORLDS)
 def test_the_tree_of_prefixes_gives_what_every_single_response_gives(env_class, network, vocab_size):
     env = env_class(3, 4, 2.0, vocab_size=vocab_size, seeds=(1, 2))
     prompts, every = env.prompts("test", 5), env.all_responses().expand(2, 5, -1, -1)
