@@ -17,8 +17,8 @@ from alignsim.lazy import torch
 #: Seeds that a CPU trains in one stack: enough that each operation is worth its call, few enough for the cache.
 SEEDS_ON_CPU = 32
 
-#: Seeds that a GPU trains in one stack: enough to keep it busy, and a checkpoint of them is still small.
-SEEDS_ON_GPU = 4096
+#: Seeds that a GPU trains in one stack: enough to keep it busy, and a checkpoint of them is about 100 MB.
+SEEDS_ON_GPU = 1024
 
 #: glibc's names for its settings, and what they are set to: the largest threshold that it takes, and 1 GiB.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -55,8 +55,7 @@ def prepare(threads: int | None) -> str:
     if threads is not None:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # threads of torch that wait let others have their core soon
     torch.set_num_threads(threads or cores())
-    _keep_freed_memory()
-    gc.freeze()  # what is imported stays; looking through it for garbage again and again takes long
+    _settle_in()
     return note
 
 
@@ -82,10 +81,16 @@ def _has_the_cores() -> bool:
     return True
 
 
-def _keep_freed_memory() -> None:
-    """Let the allocator keep what is freed: else every step gives memory back and has it paged in anew."""
+@cache
+def _settle_in() -> None:
+    """Once for a process: look for garbage only in what is new, and keep freed memory.
+
+    What is imported stays, and looking through it takes long. Memory that is given back to the system after every
+    step has to be paged in again for the next.
+    """
     import ctypes
 
+    gc.freeze()
     with contextlib.suppress(OSError, AttributeError):  # not glibc
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
