@@ -72,17 +72,17 @@ def optimise_policy(
         prompts = env.prompts("rl", n_steps * settings.prompts, block=start // STEPS_IN_BLOCK)
         # drawn in the order in which the network uses them, (S, steps, T, K, B)
         uniforms = env.streams.uniform("rl.samples", (n_steps, *samples), block=start // STEPS_IN_BLOCK)
-        seen: list[torch.Tensor] = []  # the loss, mean reward and KL of each step, (3, S)
+        seen: list[tuple[torch.Tensor, ...]] = []  # of each step the losses (S,), rewards and log ratios (S, B, K)
         for i, x in enumerate(prompts.split(settings.prompts, dim=1)):
             responses, log_ratio = write(x, uniforms[:, i].permute(0, 3, 2, 1))
             with torch.no_grad():
                 rewards = reward(x, responses)
             losses = policy_gradient_loss(rewards, log_ratio, beta)
             optimiser.step(start + i, losses)
-            seen.append(torch.stack([losses.detach(), rewards.mean((1, 2)), log_ratio.detach().mean((1, 2))]))
-        all_losses, mean_rewards, kls = torch.stack(seen, 1)
+            seen.append((losses.detach(), rewards, log_ratio.detach()))
+        all_losses, all_rewards, log_ratios = (torch.stack(each) for each in zip(*seen, strict=True))
         optimiser.note_divergence(start + n_steps, all_losses)
-        mean_reward, kl = mean_rewards.mean(0), kls.mean(0)
+        mean_reward, kl = all_rewards.mean((0, 2, 3)), log_ratios.mean((0, 2, 3))
         measures = {"learned_reward": mean_reward, "kl": kl, "objective": mean_reward - beta * kl}
         monitor.record(phase, start + n_steps, measures, policy)
         monitor.keep(phase, {"step": start + n_steps, "optimiser": optimiser.state()})

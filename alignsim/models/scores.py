@@ -52,9 +52,9 @@ def scored(
         head: how scores follow from logits.
     """
     scores: torch.Tensor = _function().apply(
-        network, tuple(parameters), logits, activations, head, *parameters.values()
+        *(network, tuple(parameters), logits, activations, head), *parameters.values()
     )
-    return scores.mT
+    return scores
 
 
 @cache
@@ -75,14 +75,14 @@ def _function() -> Any:
             scores, ctx.slopes = head(logits, activations.tokens)
             ctx.network, ctx.names, ctx.activations = network, names, activations
             ctx.save_for_backward(*parameters)
-            return scores
+            return scores.mT
 
         @staticmethod
         def backward(ctx: Any, weight: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
             if ctx.slopes is None:
                 raise RuntimeError("the gradient of these scores was taken before: it works in the memory of the pass")
             parameters = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
-            slopes = ctx.slopes().mul_(weight[:, None, None])
+            slopes = ctx.slopes().mul_(weight.mT[:, None, None])
             gradients = ctx.network.backward(parameters, ctx.activations, slopes)
             ctx.slopes = ctx.activations = None
             return None, None, None, None, None, *(gradients[name] for name in ctx.names)
