@@ -132,7 +132,7 @@ class Job:
         Args:
             show: print how it goes; it is in the log of the run in any case.
             wait: until another process that trains this condition is done; else report `busy`.
-            threads: CPU threads to use, None for as many as torch likes.
+            threads: CPU threads to use, None for all cores, or one where another training has them.
             command: what the user typed, for the record.
         """
         began = time.perf_counter()
@@ -174,7 +174,7 @@ class Job:
             if survey.state == "outdated":
                 return self.report("failed", survey.note)
             self.folder.lock.sign()
-            note = prepare(threads)
+            note = prepare(self.config.run.device, threads)
             return self._train(survey, show, command, note)
 
     def _train(self, survey: Survey, show: bool, command: str, note: str) -> Report:
@@ -187,7 +187,7 @@ class Job:
             forced = ", finished ones too" * self.config.run.force
             log.debug(f"{command}; seeds {span(self.seeds)}{forced}; results of {self.folder.code}")
             if note:
-                log.debug(note)
+                log.info(note)
             if survey.state != "new" or survey.note:
                 log.info(self._in_words(survey))
             try:

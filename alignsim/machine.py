@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import getpass
 import os
 import tempfile
+import zlib
 from functools import cache
 from pathlib import Path
 
@@ -33,30 +33,35 @@ def device_named(name: str) -> str:
 
 
 def seeds_in_stack(device: str) -> int:
-    """How many seeds are trained at once on a device if nobody says how many. Results do not depend on it."""
+    """How many seeds are trained at once on a device if nobody says how many; results are the same up to rounding."""
     return SEEDS_ON_CPU if torch.device(device).type == "cpu" else SEEDS_ON_GPU
 
 
-def prepare(threads: int | None) -> str:
+def prepare(device: str, threads: int | None) -> str:
     """Make this process ready for training, before it imports torch.
 
     Two processes that both want every core wait for each other in every operation and are both slower than if one of
-    them had a single thread. So the first training on a machine takes all cores, and one beside it a single thread.
+    them had a single thread. So the first training of a user on some cores takes them all, and another beside it a
+    single thread.
 
     Args:
-        threads: CPU threads to use; None for all cores, or one where another training has them.
+        device: where it will train, `auto`, `cpu`, `cuda` or `cuda:N`.
+        threads: CPU threads to use; None for as many as torch takes by default, or one where another training has the
+            cores.
 
     Returns:
         What the user should know of it, empty where all is as expected.
     """
-    note = ""
-    if threads is None and not _has_the_cores():
-        threads, note = 1, "another training has the cores: one thread for this one (threads=N: as many as you say)"
-    if threads is not None:
+    has_cores = not device.startswith("cuda") and threads is None and _take_the_cores()
+    if not has_cores:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # threads of torch that wait let others have their core soon
-    torch.set_num_threads(threads or cores())
+    on_cpu = torch.device(device_named(device)).type == "cpu"
+    beside = on_cpu and threads is None and not has_cores and _default_threads() > 1
+    if has_cores and not on_cpu:
+        _cores_lock().release()
+    torch.set_num_threads(threads or (1 if beside else _default_threads()))
     _settle_in()
-    return note
+    return "another training has the cores: one thread for this one, threads=N for more" if beside else ""
 
 
 def cores() -> int:
@@ -65,18 +70,26 @@ def cores() -> int:
 
 
 @cache
+def _default_threads() -> int:
+    return torch.get_num_threads()
+
+
+@cache
 def _cores_lock() -> FileLock:
-    """Held by the training that takes all cores of this machine, as long as its process lives."""
-    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
-    return FileLock(Path(tempfile.gettempdir()) / f"alignsim-cores-{user}.lock")
+    """Held by the training that takes all of these cores, as long as its process lives."""
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    these = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    name = f"alignsim-{user}-{zlib.crc32(repr(these).encode()):08x}.lock"
+    return FileLock(Path(tempfile.gettempdir()) / name, thread_local=False)
 
 
-def _has_the_cores() -> bool:
+def _take_the_cores() -> bool:
+    """Whether they were free; as if alone where locks cannot be had."""
     try:
         _cores_lock().acquire(timeout=0)
     except Timeout:
         return False
-    except OSError:  # no place for locks: as if alone
+    except (OSError, RuntimeError):
         return True
     return True
 
@@ -91,7 +104,7 @@ def _settle_in() -> None:
     import ctypes
 
     gc.freeze()
-    with contextlib.suppress(OSError, AttributeError):  # not glibc
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # not glibc
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
         libc.mallopt(_M_TRIM_THRESHOLD, _VERY_LARGE)

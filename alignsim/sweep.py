@@ -29,7 +29,7 @@ class Worker:
         stop_file: exists once a job has failed and no other is to be started.
         common: the changes that all jobs share; they are told once.
         wait: for another process that trains the same condition; else its job is put off.
-        threads: CPU threads of a job, None for as many as torch likes.
+        threads: CPU threads of a job, None for all cores, or one where another training has them.
     """
 
     command: str

@@ -26,7 +26,7 @@ from alignsim.config.schema import Evaluation
 from alignsim.envs.base import Environment
 from alignsim.evaluation.value import is_enumerable, policy_value
 from alignsim.methods.dpo import train_policy_with_dpo
-from alignsim.methods.policy_gradient import PolicyGradient
+from alignsim.methods.policy_gradient import STEPS_IN_BLOCK, PolicyGradient
 from alignsim.methods.rlhf import train_policy_with_rlhf, train_reward_model
 from alignsim.methods.supervised import Supervised
 from alignsim.models.config import ModelConfig
@@ -92,10 +92,6 @@ class Work:
         return self.block * max(round(seconds / len(stacks) / each / self.block), 1)
 
 
-#: Steps between two reports of RL to its monitor, or a multiple of that.
-RL_BLOCK = 50
-
-
 def supervised_settings(steps: int) -> Supervised:
     """The default settings for so many steps after a first block, or for a single step, with no early stopping."""
     return Supervised(steps=steps + Supervised().validate_every if steps > 1 else 1, patience=ENDLESS)
@@ -103,7 +99,7 @@ def supervised_settings(steps: int) -> Supervised:
 
 def rl_settings(steps: int) -> PolicyGradient:
     """The default settings for so many steps after a first block, or for a single step."""
-    return PolicyGradient(steps=steps + RL_BLOCK if steps > 1 else 1)
+    return PolicyGradient(steps=steps + STEPS_IN_BLOCK if steps > 1 else 1)
 
 
 def timed(device: str, steps: int, train: Callable[[Stopwatch], object]) -> float:
@@ -166,6 +162,6 @@ def _rl_operations(sizes: Sizes) -> int:
 WORKS = {
     "dpo": Work("step", Supervised().validate_every, _supervised_operations, _supervised(train_policy_with_dpo)),
     "reward_model": Work("step", Supervised().validate_every, _supervised_operations, _supervised(train_reward_model)),
-    "rl": Work("step", RL_BLOCK, _rl_operations, _rl),
+    "rl": Work("step", STEPS_IN_BLOCK, _rl_operations, _rl),
     "evaluation": Work("evaluation", 1, _evaluation_operations, _evaluation),
 }

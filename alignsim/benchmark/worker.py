@@ -39,7 +39,8 @@ def measured(task: Task) -> dict[str, Any]:
     Args:
         task: `kind`, a key of `KINDS`; `device` and `threads`, null for as many as torch likes; and what it needs.
     """
-    prepare(task["threads"])
+    if note := prepare(task["device"], task["threads"]):
+        sys.exit(note)
     return KINDS[task["kind"]](task)
 
 

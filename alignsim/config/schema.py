@@ -24,7 +24,7 @@ class Seeds:
         first: the first seed.
         count: how many.
         chunk: how many are trained in one stack, None for as many as the device trains best; finished chunks are
-            kept whatever happens later. Results do not depend on it.
+            kept whatever happens later. Results are the same up to rounding.
     """
 
     first: Annotated[int, Field(ge=0, lt=2**32)] = 0

@@ -174,8 +174,9 @@ class Environment(ABC):
     def reference_log_prob(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
         """Log ref(y | x): (S, B, D), (S, B, K, T) -> (S, B, K)."""
         steps = self.reference_log_probs(prompts, responses)
-        steps = steps.expand(*responses.shape, self.vocab_size)
-        return steps.gather(-1, responses[..., None]).squeeze(-1).sum(-1)
+        shape = torch.broadcast_tensors(steps[..., 0], responses)[0].shape
+        tokens = responses.expand(shape)
+        return steps.expand(*shape, self.vocab_size).gather(-1, tokens[..., None]).squeeze(-1).sum(-1)
 
     def all_responses(self, length: int | None = None) -> torch.Tensor:
         """Every response, or every prefix of this length: (1, 1, V ** T, T), int64, the last token counting fastest."""

@@ -79,10 +79,10 @@ class SimplifiedEnvironment(Environment):
 
     def read(self, responses: torch.Tensor) -> torch.Tensor:
         """Content of responses, (..., T) -> (..., T): windowed sums modulo the vocabulary. A bijection."""
-        missing = 4 - responses.dim()
-        by_position = responses[(None,) * missing].transpose(1, 3)  # as networks have them in memory, (S, T, K, B)
-        sums = self._windows @ by_position.flatten(2).to(self._windows.dtype)
-        return (sums % self.vocab_size).long().view(by_position.shape).transpose(1, 3)[(0,) * missing]
+        missing = max(3 - responses.dim(), 0)
+        by_position = responses[(None,) * missing].transpose(-3, -1)  # as networks have them in memory, (S, T, K, B)
+        sums = self._windows @ by_position.flatten(-2).to(self._windows.dtype)
+        return (sums % self.vocab_size).long().view(by_position.shape).transpose(-3, -1)[(0,) * missing]
 
     def write(self, content: torch.Tensor) -> torch.Tensor:
         """The response that reads as this content, (..., T) -> (..., T): the inverse of `read`."""

@@ -67,27 +67,35 @@ def fit_to_preferences(
         phase: the stage's name for the monitor.
         monitor: hears the training loss (mean since the last look) and the validation loss of the seeds in the stack.
     """
-    n_seeds, device = len(model.env.seeds), model.env.device
-    result = _Result(model.parameters, torch.zeros(n_seeds, device=device))
-    stack = _Stack(model, torch.arange(n_seeds, device=device), loss, data, settings)
-    if (saved := monitor.resume(phase)) is not None:
+    result, saved = _Result(model), monitor.resume(phase)
+    if saved is not None:
         result.restore(saved["result"])
-        stack = _Stack(model, saved["stack"]["places"], loss, data, settings, saved["stack"])
-    monitor.start(phase, settings.steps, stack.step)
+    step = saved["step"] if saved else 0
+    monitor.start(phase, settings.steps, step)
+    if saved is None or "stack" in saved:
+        stack = _Stack(model, loss, data, settings, saved["stack"] if saved else None)
+        step = _improve(stack, result, settings, phase, monitor)
+        monitor.keep(phase, {"step": step, "result": result.state()})
+    with torch.no_grad():
+        for name, p in model.parameters.items():
+            p.copy_(result.parameters[name])
+    model.fit = Fit(result.step, result.loss)
+    monitor.finish(phase, step, result.diverged_at)
+
+
+def _improve(stack: _Stack[Model], result: _Result, settings: Supervised, phase: str, monitor: Monitor) -> int:
+    """Train until every seed has stopped improving; what is kept of them goes into `result`. How many steps it took."""
     if stack.step == 0:
         monitor.record(phase, 0, {"validation_loss": stack.best.loss}, stack.model)
     while stack.step < settings.steps and (improving := stack.best.looks_in_vain < settings.patience).any():
         if not improving.all():
             result.take(stack)
-            state = map_tensors(stack.state(), lambda rows: rows[improving] if rows.dim() else rows)
-            stack = _Stack(model, state["places"], loss, data, settings, state)
+            stack = stack.of(improving)
         measures = stack.train(min(settings.validate_every, settings.steps - stack.step))
         monitor.record(phase, stack.step, measures, stack.model)
         monitor.keep(phase, {"step": stack.step, "stack": stack.state(), "result": result.state()})
     result.take(stack)
-    model.parameters = result.parameters
-    model.fit = Fit(result.step, result.loss)
-    monitor.finish(phase, stack.step, result.diverged_at)
+    return stack.step
 
 
 class Best:
@@ -131,23 +139,30 @@ class _Stack(Generic[Model]):
     def __init__(
         self,
         everyone: Model,
-        places: torch.Tensor,
         loss: PairLoss[Model],
         data: PreferenceData,
         settings: Supervised,
         state: State | None = None,
     ) -> None:
-        self.model, self.places = everyone.of(places), places
-        data = data.of(places)
-        self._loss, self._validation = loss, [part.by_feature() for part in data.validation.split(_LOOKED_AT_AT_ONCE)]
+        self.places = torch.arange(len(everyone.env.seeds)) if state is None else state["places"]
+        self.model = everyone.of(self.places)
+        self._whole = everyone, loss, data, settings
+        self._loss, data = loss, data.of(self.places)
+        self._validation = [part.by_feature() for part in data.validation.split(_LOOKED_AT_AT_ONCE)]
         self.optimiser, self.step = Optimiser(self.model.parameters, settings), 0
-        if state is not None:
+        if state is None:
+            self.best = Best(self.model.parameters, self._validation_loss())
+        else:
             self.step = state["step"]
             self.optimiser.restore(state["optimiser"])
-        self.best = Best(self.model.parameters, self._validation_loss())
-        if state is not None:
+            self.best = Best(self.model.parameters, state["best"]["loss"])
             self.best.restore(state["best"])
         self._batches = minibatches(data.train, self.model.env.streams, settings, first_step=self.step)
+
+    def of(self, kept: torch.Tensor) -> _Stack[Model]:
+        """The stack of some of these seeds, True in `kept`, (S,)."""
+        state = map_tensors(self.state(), lambda rows: rows[kept.to(rows.device)] if rows.dim() else rows)
+        return _Stack(*self._whole, state)
 
     def train(self, n_steps: int) -> dict[str, torch.Tensor]:
         """Take steps, then look at the validation pairs; measures of each seed, (S,)."""
@@ -178,8 +193,9 @@ class _Stack(Generic[Model]):
 class _Result:
     """What was kept of each seed, (S, ...), written when it leaves the stack."""
 
-    def __init__(self, parameters: Parameters, zeros: torch.Tensor) -> None:
-        self.parameters = {name: p.detach().clone() for name, p in parameters.items()}
+    def __init__(self, model: StackedModel) -> None:
+        self.parameters = {name: p.detach().clone() for name, p in model.parameters.items()}
+        zeros = torch.zeros(len(model.env.seeds), device=model.env.device)
         self.loss, self.step, self.diverged_at = zeros, zeros.long(), zeros.long()
 
     def take(self, stack: _Stack[Model]) -> None:

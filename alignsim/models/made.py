@@ -93,7 +93,7 @@ class MADENetwork:
 
     @cached_property
     def _masks(self) -> Parameters:
-        """Which weights may differ from zero, by parameter name; every other weight may."""
+        """Which weights may differ from zero, by parameter name; biases all may."""
         positions = torch.arange(self.output_dim, device=self.device).repeat_interleave(self.vocab_size)
         hidden_dim = self.config.hidden_dim
         degrees = torch.arange(hidden_dim, device=self.device) * self.output_dim // hidden_dim
@@ -188,9 +188,7 @@ class MADENetwork:
         room = None
         for layer, below in zip(reversed(self.layers), reversed(activations.layers), strict=True):
             weight = f"{layer}.weight"
-            gradients[weight] = torch.bmm(below, delta.mT)
-            if weight in self._masks:
-                gradients[weight].mul_(self._masks[weight])
+            gradients[weight] = torch.bmm(below, delta.mT).mul_(self._masks[weight])
             gradients[f"{layer}.bias"] = delta.sum(-1)
             if below is not inputs:
                 delta = torch.bmm(parameters[weight], delta, out=room)

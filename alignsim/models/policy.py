@@ -47,7 +47,7 @@ class PolicyModel(StackedModel):
                 prefixes = env.all_responses(t)
                 reference = env.reference_log_probs(prompts, torch.nn.functional.pad(prefixes, (0, env.output_dim - t)))
                 reference = at_position(by_response(reference), t)  # (S, V, V ** t, B) or broadcastable
-                ratio = torch.log_softmax(logits + reference, 1) - reference
+                ratio = logits - (logits + reference).logsumexp(1, keepdim=True)
                 total = (total[:, :, None] + ratio.transpose(1, 2)).flatten(1, 2)
         return total.mT
 

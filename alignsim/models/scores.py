@@ -22,9 +22,11 @@ def log_ratio_head(reference: torch.Tensor) -> Head:
     """Log pi(y | x) / ref(y | x), for log-probabilities of the reference policy, broadcastable to (S, T, V, K, B)."""
 
     def head(logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
-        log_probs = torch.log_softmax(logits + reference, 2)
-        log_ratios = (log_probs - reference).mul_(tokens).sum((1, 2))
-        return log_ratios, lambda: log_probs.exp_().neg_().add_(tokens)
+        tilted = logits + reference
+        log_partition = tilted.logsumexp(2, keepdim=True)
+        # the reference cancels in log pi - log ref, also of tokens that it forbids
+        log_ratios = (logits - log_partition).mul_(tokens).sum((1, 2))
+        return log_ratios, lambda: tilted.sub_(log_partition).exp_().neg_().add_(tokens)
 
     return head
 
@@ -78,6 +80,7 @@ def _function() -> Any:
             return scores.mT
 
         @staticmethod
+        @torch.autograd.function.once_differentiable
         def backward(ctx: Any, weight: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
             if ctx.slopes is None:
                 raise RuntimeError("the gradient of these scores was taken before: it works in the memory of the pass")

@@ -162,3 +162,12 @@ def test_a_seed_sees_the_same_world_in_any_company():
 def test_values_out_of_range_are_refused(change, told):
     with pytest.raises(ValidationError, match=told):
         small(**change)
+
+
+@pytest.mark.parametrize("shape", [(4,), (5, 4), (4, 5, 4), (2, 3, 4, 4), (2, 3, 4, 4, 4)])
+def test_responses_of_any_shape_are_read_alike(shape):
+    env = SimplifiedEnvironment(3, 4, 2.0, vocab_size=3)
+    responses = torch.randint(0, 3, shape, generator=torch.Generator().manual_seed(0))
+    one_by_one = torch.stack([env.read(one) for one in responses.view(-1, 4)]).view(shape)
+    assert torch.equal(env.read(responses), one_by_one)
+    assert torch.equal(env.write(env.read(responses)), responses)

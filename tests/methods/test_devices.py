@@ -1,6 +1,4 @@
-"""Steps stay on the device: run on one that has no numbers, where looking at one or mixing devices is an error."""
-
-import torch
+"""Steps on a device that has no numbers: looking at one, or mixing devices, is an error there."""
 
 from alignsim import PolicyModel, RewardModel, SimplifiedEnvironment
 from alignsim.methods.base import Monitor
@@ -21,9 +19,8 @@ def test_supervised_steps_and_a_look_at_the_validation_pairs_wait_for_nothing():
     def loss(policy, pairs):
         return dpo_loss(*policy.log_ratio(pairs.prompts, pairs.responses).unbind(-1), 0.5)
 
-    everyone = torch.arange(2)  # which seeds are in the stack may be asked for when it changes
     model = PolicyModel(env, MADE(n_layers=3))
-    stack = _Stack(model, everyone, loss, env.preferences(), Supervised(steps=50, batch_size=20))
+    stack = _Stack(model, loss, env.preferences(), Supervised(steps=50, batch_size=20))
     measures = stack.train(10)
     assert stack.step == 10
     assert {tuple(values.shape) for values in measures.values()} == {(2,)}

@@ -52,6 +52,7 @@ def env(seeds=(0, 1, 2)):
 
 
 METHODS = {
+    "stopping": DPO(Supervised(steps=400, learning_rate=1e-2, validate_every=10, patience=2, batch_size=40)),
     "dpo": DPO(Supervised(steps=260, batch_size=40)),
     "rlhf": RLHF(Supervised(steps=110), PolicyGradient(steps=270)),
 }
@@ -59,8 +60,10 @@ METHODS = {
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_run_that_is_stopped_again_and_again_gives_the_same_bits(name):
-    condition = Condition(METHODS[name], env())
+    condition = Condition(METHODS[name], env(seeds=range(6)) if name == "stopping" else env())
     whole = run_condition(condition)
+    last_steps = whole.history[whole.history.phase != "rl"].groupby("seed").step.max()
+    assert (last_steps.nunique() > 1) == (name == "stopping"), "there seeds leave the stack one by one"
     checkpoint, stops = InMemory(), 0
     while True:
         try:
@@ -68,7 +71,7 @@ def test_a_run_that_is_stopped_again_and_again_gives_the_same_bits(name):
             break
         except StoppedError:
             stops += 1
-    assert stops > 3
+    assert stops > 2
     assert outcome.results.equals(whole.results)
     assert outcome.history.equals(whole.history)
     for model, parameters in whole.weights().items():

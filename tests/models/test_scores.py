@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from alignsim import PolicyModel, RewardModel, SimplifiedEnvironment
+from alignsim.config.schema import Evaluation
+from alignsim.evaluation.value import policy_value, soft_optimal_value
 from alignsim.models.made import MADE, by_response
 from alignsim.models.scores import centred_head, log_ratio_head, scored
 
@@ -90,7 +92,23 @@ class Biased(SimplifiedEnvironment):
         return torch.arange(self.vocab_size).float().log_softmax(-1)
 
 
-WORLDS = [SimplifiedEnvironment, Alternating, Biased]
+class Forbidding(SimplifiedEnvironment):
+    """A reference policy that never writes token 0 in the second position."""
+
+    def reference_log_probs(self, prompts, responses):
+        allowed = torch.zeros(self.output_dim, self.vocab_size)
+        allowed[1, 0] = -torch.inf
+        return allowed.log_softmax(-1)
+
+
+class Various(SimplifiedEnvironment):
+    """A reference policy of each seed's own."""
+
+    def reference_log_probs(self, prompts, responses):
+        return self.streams.normal("reference", (1, 1, 1, self.vocab_size)).log_softmax(-1)
+
+
+WORLDS = [SimplifiedEnvironment, Alternating, Biased, Forbidding, Various]
 
 
 @pytest.mark.parametrize("vocab_size", [2, 3])
@@ -116,8 +134,8 @@ def test_samples_follow_a_reference_that_depends_on_the_prefix(env_class):
     samples = PolicyModel(env).sample(prompts, n)
     index = (samples * torch.tensor([9, 3, 1])).sum(-1)
     counts = torch.zeros(1, 2, 27).scatter_add_(-1, index, torch.ones_like(index, dtype=torch.float))
-    p = env.reference_log_prob(prompts, every.expand(1, 2, -1, -1)).exp()
-    chi_square = ((counts - n * p).square() / (n * p)).sum(-1)
+    p = env.reference_log_prob(prompts, every).exp().expand_as(counts)
+    chi_square = torch.where(p > 0, (counts - n * p).square() / (n * p), counts).sum(-1)
     assert (chi_square < 26 + 5 * 52**0.5).all()
 
 
@@ -132,7 +150,31 @@ def test_the_tree_of_prefixes_gives_what_every_single_response_gives(env_class, 
         whole = model.log_ratio_of_all(prompts) if isinstance(model, PolicyModel) else model.of_all(prompts)
         single = model.log_ratio(prompts, every) if isinstance(model, PolicyModel) else model(prompts, every)
         assert whole.shape == (2, 5, vocab_size**4)
-        assert torch.allclose(whole, single, atol=2e-5)
+        possible = env.reference_log_prob(prompts, every).expand_as(whole) > -torch.inf
+        assert torch.allclose(whole[possible], single[possible], atol=2e-5)
+
+
+@pytest.mark.parametrize("env_class", WORLDS)
+def test_values_are_exact_and_sampled_alike_whatever_the_reference(env_class):
+    env = env_class(3, 4, 2.0, seeds=(1, 2))
+    policy, reward_model, prompts = PolicyModel(env), RewardModel(env), env.prompts("test", 20)
+    for model in (policy, reward_model):
+        model.parameters = model.network.masked({name: p.float() for name, p in double(model.parameters, 0.2).items()})
+    for value, model in ((policy_value, policy), (soft_optimal_value, reward_model)):
+        exact, sampled = (value(model, 0.5, prompts, Evaluation(enumeration_limit=n, samples=500)) for n in (16, 1))
+        assert torch.isfinite(exact.value).all()
+        assert ((sampled.value - exact.value).abs() < 4 * sampled.standard_error + 1e-5).all()
+
+
+def test_a_token_that_the_reference_forbids_does_no_harm():
+    env = Forbidding(3, 4, 2.0, seeds=(1, 2), n_pairs=400)
+    allowed = env.all_responses()[0, 0]
+    allowed = allowed[allowed[:, 1] != 0]
+    policy = PolicyModel(env)
+    leaves = [p.requires_grad_(True) for p in policy.parameters.values()]
+    scores = policy.log_ratio(env.prompts("test", 5), allowed.expand(2, 5, -1, -1))
+    assert torch.allclose(scores, torch.zeros(()), atol=1e-6)
+    assert all(torch.isfinite(g).all() for g in torch.autograd.grad(scores.sin().sum(), leaves))
 
 
 def test_the_weights_of_a_pass_must_not_change_before_its_gradient():
