@@ -8,7 +8,7 @@ from alignsim.lazy import torch
 from alignsim.models.base import StackedModel
 from alignsim.models.made import at_position, by_response
 from alignsim.models.sampler import Sampler
-from alignsim.models.scores import log_ratio_head, scored
+from alignsim.models.scores import bounded, log_ratio_head, scored
 
 
 class Sampled(NamedTuple):
@@ -46,8 +46,8 @@ class PolicyModel(StackedModel):
             for t, logits in enumerate(self.network.prefixes(self.parameters, prompts)):
                 prefixes = env.all_responses(t)
                 reference = env.reference_log_probs(prompts, torch.nn.functional.pad(prefixes, (0, env.output_dim - t)))
-                reference = at_position(by_response(reference), t)  # (S, V, V ** t, B) or broadcastable
-                ratio = logits - (logits + reference).logsumexp(1, keepdim=True)
+                reference = bounded(at_position(by_response(reference), t))  # (S, V, V ** t, B) or broadcastable
+                ratio = torch.log_softmax(logits + reference, 1) - reference
                 total = (total[:, :, None] + ratio.transpose(1, 2)).flatten(1, 2)
         return total.mT
 

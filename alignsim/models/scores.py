@@ -20,15 +20,19 @@ Head = Callable[["torch.Tensor", "torch.Tensor"], "tuple[torch.Tensor, Callable[
 
 def log_ratio_head(reference: torch.Tensor) -> Head:
     """Log pi(y | x) / ref(y | x), for log-probabilities of the reference policy, broadcastable to (S, T, V, K, B)."""
+    reference = bounded(reference)
 
     def head(logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
-        tilted = logits + reference
-        log_partition = tilted.logsumexp(2, keepdim=True)
-        # the reference cancels in log pi - log ref, also of tokens that it forbids
-        log_ratios = (logits - log_partition).mul_(tokens).sum((1, 2))
-        return log_ratios, lambda: tilted.sub_(log_partition).exp_().neg_().add_(tokens)
+        log_probs = torch.log_softmax(logits + reference, 2)
+        log_ratios = (log_probs - reference).mul_(tokens).sum((1, 2))
+        return log_ratios, lambda: log_probs.exp_().neg_().add_(tokens)
 
     return head
+
+
+def bounded(log_probs: torch.Tensor) -> torch.Tensor:
+    """The same with a finite number, whose exponential is 0, for what is forbidden: minus infinity times 0 is NaN."""
+    return log_probs.clamp(min=-1e9)
 
 
 def centred_head(beta: float) -> Head:
