@@ -39,7 +39,9 @@ def measured(task: Task) -> dict[str, Any]:
     Args:
         task: `kind`, a key of `KINDS`; `device` and `threads`, null for as many as torch likes; and what it needs.
     """
-    if note := prepare(task["device"], task["threads"]):
+    if task["kind"] == "machine":  # it says whether the device is there
+        torch.set_num_threads(task["threads"] or torch.get_num_threads())
+    elif note := prepare(task["device"], task["threads"]):
         sys.exit(note)
     return KINDS[task["kind"]](task)
 
