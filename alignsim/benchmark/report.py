@@ -48,7 +48,7 @@ def text(report: Row) -> str:
 
 
 _LEGEND = """\
-Medians of repetitions. GFLOP/s counts dense matrix products; the share is of the best large matrix product beside the
+Medians of repetitions. GFLOP/s counts matrix products; the share is of the best large matrix product beside the
 same repetition. plain: seed-steps/s of one seed at a time (nn.Module, AdamW, DataLoader), with one thread or all of
 them, whichever is faster; stacked: RL as bmm and autograd would have it, a whole pass for each token. MiB: peak memory
 of the process. First step: from the first call in a process to the end of its first step, set-up included."""

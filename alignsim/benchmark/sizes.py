@@ -1,7 +1,7 @@
 """The sizes of what is timed, and the arithmetic that they take. No models or clocks here.
 
-Arithmetic is that of dense matrix products alone, masked entries counted, a multiplication and an addition as two
-operations: what has to be computed, however it is computed.
+Arithmetic is that of matrix products alone, a multiplication and an addition as two operations. A pass through a
+network is counted through its dense shapes, masked entries too; nothing is counted twice that one pass can give.
 """
 
 from __future__ import annotations
@@ -69,38 +69,43 @@ def supervised_step(sizes: Sizes, pairs: int) -> int:
 
 
 def policy_gradient_step(sizes: Sizes, prompts: int, samples: int) -> int:
-    """Operations of an RL step on N = B K responses: 3 forward passes and one gradient.
+    """Operations of an RL step on N = B K responses: 2 forward passes and one gradient.
 
-    The passes write the responses, score them with the reward model and with the policy. Writing T tokens counts as
-    one pass, since a masked network needs each of its units once.
+    One pass writes the responses and scores them with the policy, since a masked network needs each of its units once
+    for all T tokens; the other scores them with the reward model.
     """
     responses = prompts * samples
-    return 3 * forward(sizes, prompts, responses) + gradient(sizes, prompts, responses)
+    return 2 * forward(sizes, prompts, responses) + gradient(sizes, prompts, responses)
 
 
 def exact_evaluation(sizes: Sizes, prompts: int) -> int:
     """Operations of scoring all V ** T responses to each of P prompts.
 
-    2 [P D H + V^T T V H + P V^T ((L - 1) H H + H T V)]: in the first layer responses share the prompt's half, and
-    prompts the responses'.
+    2 [P D H + sum_t V^t (t V h_t + P ((L - 1) h_t H_t + H_t V))]; h_t of the hidden units are of position t and H_t of
+    the positions up to t. Position t is computed once for each of its V ** t prefixes, without masked entries, and its
+    tokens' share of the first layer once for all prompts.
     """
-    responses = sizes.vocab_size**sizes.output_dim
-    return forward(sizes, prompts, prompts * responses, rows_of_tokens=responses)
+    vocab, length, width = sizes.vocab_size, sizes.output_dim, sizes.hidden_dim
+    up_to = [-(-t * width // length) for t in range(length + 1)]  # hidden units before position t
+    products = prompts * sizes.input_dim * width
+    for t in range(length):
+        new, end = up_to[t + 1] - up_to[t], up_to[t + 1]
+        products += vocab**t * (t * vocab * new + prompts * ((sizes.n_layers - 1) * new * end + end * vocab))
+    return 2 * products
 
 
 def sampled_evaluation(sizes: Sizes, prompts: int, samples: int) -> int:
-    """Operations of writing K responses to each of P prompts and scoring them: two forward passes."""
-    return 2 * forward(sizes, prompts, prompts * samples)
+    """Operations of writing K responses to each of P prompts and scoring them: one forward pass."""
+    return forward(sizes, prompts, prompts * samples)
 
 
-def forward(sizes: Sizes, prompts: int, responses: int, rows_of_tokens: int | None = None) -> int:
-    """Operations of one forward pass over different prompts and N responses to them.
+def forward(sizes: Sizes, prompts: int, responses: int) -> int:
+    """Operations of one forward pass over B prompts and N responses to them.
 
-    2 [B D H + N T V H + (L - 1) N H H + N H T V]; `rows_of_tokens` in place of N where prompts share responses.
+    2 [B D H + N T V H + (L - 1) N H H + N H T V]
     """
     inner, outputs = _inner_and_outputs(sizes, responses)
-    shared = responses if rows_of_tokens is None else rows_of_tokens
-    return _first_layer(sizes, prompts, shared) + inner + outputs
+    return _first_layer(sizes, prompts, responses) + inner + outputs
 
 
 def gradient(sizes: Sizes, prompts: int, responses: int) -> int:

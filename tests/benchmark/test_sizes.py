@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from alignsim import PolicyModel, RewardModel, train_policy_with_rlhf
 from alignsim.benchmark import sizes as arithmetic
 from alignsim.benchmark.plain import PlainMADE
 from alignsim.benchmark.sizes import Sizes, chunks
 from alignsim.machine import SEEDS_ON_CPU
+from alignsim.methods.policy_gradient import PolicyGradient
 
 SIZES = [Sizes(), Sizes(input_dim=3, output_dim=5, vocab_size=3, hidden_dim=16, n_layers=3), Sizes(n_layers=1)]
 
@@ -45,11 +47,26 @@ def test_the_steps_are_what_the_formulas_say():
     )
     pass_forward = 32 * 8 * 64 + 128 * 16 * 64 + 128 * 64 * 64 + 128 * 64 * 16
     gradient = 32 * 8 * 64 + 128 * 16 * 64 + 2 * 128 * 64 * 64 + 2 * 128 * 64 * 16
-    assert arithmetic.policy_gradient_step(Sizes(), 32, 4) == 2 * (3 * pass_forward + gradient)
-    every = 256  # responses
-    assert arithmetic.exact_evaluation(Sizes(), 512) == 2 * (
-        512 * 8 * 64 + every * 16 * 64 + 512 * every * (64 * 64 + 64 * 16)
-    )
+    assert arithmetic.policy_gradient_step(Sizes(), 32, 4) == 2 * (2 * pass_forward + gradient)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_exact_values_take_what_torch_counts(sizes):
+    env = sizes.env([0], "cpu")
+    policy = PolicyModel(env, sizes.model.network)
+    with FlopCounterMode(display=False) as counter:
+        policy.log_ratio_of_all(env.prompts("test", 10))
+    assert arithmetic.exact_evaluation(sizes, 10) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_an_rl_step_takes_what_torch_counts_but_for_masks_and_shared_prompts(sizes):
+    """Sampling leaves masked entries out, and each pass computes a prompt's half for every response: both are small."""
+    env = sizes.env([0], "cpu")
+    settings = PolicyGradient(steps=1)
+    with FlopCounterMode(display=False) as counter:
+        train_policy_with_rlhf(env, RewardModel(env, sizes.model.network), model=sizes.model, settings=settings)
+    assert counter.get_total_flops() == pytest.approx(arithmetic.policy_gradient_step(sizes, 32, 4), rel=0.2)
 
 
 @pytest.mark.parametrize("seeds", [1, SEEDS_ON_CPU, 3 * SEEDS_ON_CPU + 1])
