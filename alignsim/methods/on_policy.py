@@ -1,8 +1,8 @@
-"""The one loop of methods that learn from responses that the policy has just written, by a loss on their log-ratios."""
+"""Learning from responses that the policy has just written, by a loss on their rewards and log-ratios."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
@@ -10,8 +10,8 @@ from pydantic.dataclasses import dataclass
 from alignsim.config.schema import STRICT
 from alignsim.lazy import torch
 from alignsim.methods.base import Monitor
-from alignsim.methods.optimiser import Optimisation, Optimiser
-from alignsim.methods.policy_optimiser import STEPS_IN_BLOCK, Reward
+from alignsim.methods.optimiser import Optimisation
+from alignsim.methods.policy_optimiser import Reward, Stage, Step, fresh_responses, take_steps
 from alignsim.models.policy import PolicyModel
 
 #: From rewards and log-ratios (with gradient) of responses, (S, B, K) each, and a number in [0, 1) for each prompt,
@@ -20,7 +20,7 @@ OnPolicyLoss = Callable[["torch.Tensor", "torch.Tensor", "torch.Tensor"], "torch
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class OnPolicy(Optimisation):
+class OnPolicyFit(Optimisation):
     """How a policy learns from its own responses.
 
     Attributes:
@@ -37,7 +37,7 @@ def train_on_policy(
     reward: Reward,
     loss: OnPolicyLoss,
     beta: float,
-    settings: OnPolicy,
+    settings: OnPolicyFit,
     *,
     samples: int,
     phase: str,
@@ -55,35 +55,12 @@ def train_on_policy(
         phase: the stage's name for the monitor.
         monitor: hears the mean reward, KL and objective of the samples since the last report.
     """
-    env = policy.env
-    shape = (env.output_dim, samples, settings.prompts)
-    optimiser, done = Optimiser(policy.parameters, settings), 0
-    if (saved := monitor.resume(phase)) is not None:
-        optimiser.restore(saved["optimiser"])
-        done = saved["step"]
-    monitor.start(phase, settings.steps, done)
-    if done == 0:
-        monitor.record(phase, 0, {}, policy)
-    write = policy.writer()
-    for start in range(done, settings.steps, STEPS_IN_BLOCK):
-        block, n_steps = start // STEPS_IN_BLOCK, min(STEPS_IN_BLOCK, settings.steps - start)
-        prompts = env.prompts("rl", n_steps * settings.prompts, block)
-        # drawn in the order in which the network uses them, (S, steps, T, K, B)
-        uniforms = env.streams.uniform("rl.samples", (n_steps, *shape), block)
-        coins = env.streams.uniform("rl.labels", (n_steps, settings.prompts), block)
-        seen: list[tuple[torch.Tensor, ...]] = []  # of each step the losses (S,), rewards and log ratios (S, B, K)
-        for i, x in enumerate(prompts.split(settings.prompts, dim=1)):
-            responses, log_ratio = write(x, uniforms[:, i].permute(0, 3, 2, 1))
-            with torch.no_grad():
-                rewards = reward(x, responses)
-            losses = loss(rewards, log_ratio, coins[:, i]).mean(1)
-            optimiser.step(start + i, losses)
-            seen.append((losses.detach(), rewards, log_ratio.detach()))
-        all_losses, all_rewards, log_ratios = (torch.stack(each) for each in zip(*seen, strict=True))
-        optimiser.note_divergence(start + n_steps, all_losses)
-        mean_reward, kl = all_rewards.mean((0, 2, 3)), log_ratios.mean((0, 2, 3))
-        measures = {"learned_reward": mean_reward, "kl": kl, "objective": mean_reward - beta * kl}
-        monitor.record(phase, start + n_steps, measures, policy)
-        monitor.keep(phase, {"step": start + n_steps, "optimiser": optimiser.state()})
-    optimiser.close()
-    monitor.finish(phase, settings.steps, optimiser.diverged_at)
+    write = fresh_responses(policy, reward, settings.prompts, samples)
+
+    def steps(n_steps: int, block: int) -> Iterator[Step]:
+        coins = policy.env.streams.uniform("rl.labels", (n_steps, settings.prompts), block)
+        for i, written in enumerate(write(n_steps, block)):
+            losses = loss(written.rewards, written.log_ratio, coins[:, i]).mean(1)
+            yield Step(written.rewards, written.log_ratio, iter([losses]))
+
+    take_steps(policy, Stage(policy.parameters, steps), settings, beta, phase=phase, monitor=monitor)

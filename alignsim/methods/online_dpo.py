@@ -14,7 +14,7 @@ from alignsim.config.schema import STRICT
 from alignsim.lazy import torch
 from alignsim.methods.base import Method, Task, Trained, fitted
 from alignsim.methods.dpo import dpo_loss
-from alignsim.methods.on_policy import OnPolicy, train_on_policy
+from alignsim.methods.on_policy import OnPolicyFit, train_on_policy
 from alignsim.methods.policy_optimiser import Reward
 from alignsim.methods.rlhf import train_reward_model
 from alignsim.methods.supervised import Supervised
@@ -36,7 +36,7 @@ class OnlineDPO(Method):
     """
 
     supervised: Supervised = field(default_factory=Supervised)
-    on_policy: OnPolicy = field(default_factory=OnPolicy)
+    on_policy: OnPolicyFit = field(default_factory=OnPolicyFit)
     labels: Labels = "sampled"
 
     def train(self, task: Task) -> Trained:
@@ -56,7 +56,7 @@ class OracleOnlineDPO(Method):
     `OnlineDPO`.
     """
 
-    on_policy: OnPolicy = field(default_factory=OnPolicy)
+    on_policy: OnPolicyFit = field(default_factory=OnPolicyFit)
     labels: Labels = "sampled"
 
     def train(self, task: Task) -> Trained:
@@ -87,7 +87,7 @@ def online_dpo_loss(
     return p_first * dpo_loss(first, second, beta) + (1 - p_first) * dpo_loss(second, first, beta)
 
 
-def _train_policy(task: Task, reward: Reward, settings: OnPolicy, labels: Labels) -> PolicyModel:
+def _train_policy(task: Task, reward: Reward, settings: OnPolicyFit, labels: Labels) -> PolicyModel:
     """Fit a fresh policy to its own pairs."""
     policy, beta = task.model.new_policy(task.env), task.beta
 

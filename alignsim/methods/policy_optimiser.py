@@ -93,32 +93,89 @@ class PolicyOptimiser(Component, Optimisation, ABC):
         """
         if found := self.problems(policy.env):
             raise ConfigurationError(found)
-        parameters, steps = self.stage(policy, reward, beta)
-        optimiser, done = Optimiser(parameters, self), 0
-        if (saved := monitor.resume(phase)) is not None:
-            optimiser.restore(saved["optimiser"])
-            done = saved["step"]
-        monitor.start(phase, self.steps, done)
-        if done == 0:
-            monitor.record(phase, 0, {}, policy)
-        for start in range(done, self.steps, STEPS_IN_BLOCK):
-            n_steps = min(STEPS_IN_BLOCK, self.steps - start)
-            seen: list[tuple[torch.Tensor, ...]] = []  # of each step the losses (S,), rewards and log ratios (S, B, K)
-            for i, (rewards, log_ratio, losses) in enumerate(steps(n_steps, start // STEPS_IN_BLOCK)):
-                taken = []
-                for loss in losses:
-                    optimiser.step(start + i, loss)
-                    taken.append(loss.detach())
-                # their sum is not finite as soon as one of them is not
-                seen.append((reduce(add, taken), rewards, log_ratio.detach()))
-            all_losses, all_rewards, log_ratios = (torch.stack(each) for each in zip(*seen, strict=True))
-            optimiser.note_divergence(start + n_steps, all_losses)
-            mean_reward, kl = all_rewards.mean((0, 2, 3)), log_ratios.mean((0, 2, 3))
-            measures = {"learned_reward": mean_reward, "kl": kl, "objective": mean_reward - beta * kl}
-            monitor.record(phase, start + n_steps, measures, policy)
-            monitor.keep(phase, {"step": start + n_steps, "optimiser": optimiser.state()})
-        optimiser.close()
-        monitor.finish(phase, self.steps, optimiser.diverged_at)
+        take_steps(policy, self.stage(policy, reward, beta), self, beta, phase=phase, monitor=monitor)
+
+
+def take_steps(
+    policy: PolicyModel, stage: Stage, settings: Optimisation, beta: float, *, phase: str, monitor: Monitor
+) -> None:
+    """Take the steps of a stage, block by block; the last weights are kept.
+
+    Args:
+        policy: trained in place.
+        stage: what is trained, and on what.
+        settings: how many steps, and how large.
+        beta: weight of the KL term in the objective that the monitor hears of, above 0.
+        phase: the stage's name for the monitor.
+        monitor: hears the mean reward, KL and objective of the samples since the last report.
+    """
+    optimiser, done = Optimiser(stage.parameters, settings), 0
+    if (saved := monitor.resume(phase)) is not None:
+        optimiser.restore(saved["optimiser"])
+        done = saved["step"]
+    monitor.start(phase, settings.steps, done)
+    if done == 0:
+        monitor.record(phase, 0, {}, policy)
+    for start in range(done, settings.steps, STEPS_IN_BLOCK):
+        n_steps = min(STEPS_IN_BLOCK, settings.steps - start)
+        seen: list[tuple[torch.Tensor, ...]] = []  # of each step the losses (S,), rewards and log ratios (S, B, K)
+        for i, (rewards, log_ratio, losses) in enumerate(stage.steps(n_steps, start // STEPS_IN_BLOCK)):
+            taken = []
+            for loss in losses:
+                optimiser.step(start + i, loss)
+                taken.append(loss.detach())
+            # their sum is not finite as soon as one of them is not
+            seen.append((reduce(add, taken), rewards, log_ratio.detach()))
+        all_losses, all_rewards, log_ratios = (torch.stack(each) for each in zip(*seen, strict=True))
+        optimiser.note_divergence(start + n_steps, all_losses)
+        mean_reward, kl = all_rewards.mean((0, 2, 3)), log_ratios.mean((0, 2, 3))
+        measures = {"learned_reward": mean_reward, "kl": kl, "objective": mean_reward - beta * kl}
+        monitor.record(phase, start + n_steps, measures, policy)
+        monitor.keep(phase, {"step": start + n_steps, "optimiser": optimiser.state()})
+    optimiser.close()
+    monitor.finish(phase, settings.steps, optimiser.diverged_at)
+
+
+class Responses(NamedTuple):
+    """What a policy has just written.
+
+    Attributes:
+        prompts: (S, B, D).
+        responses: (S, B, K, T).
+        rewards: of each, (S, B, K).
+        log_ratio: log pi - log ref of each, with gradient, (S, B, K).
+    """
+
+    prompts: torch.Tensor
+    responses: torch.Tensor
+    rewards: torch.Tensor
+    log_ratio: torch.Tensor
+
+
+def fresh_responses(
+    policy: PolicyModel, reward: Reward, prompts: int, samples: int
+) -> Callable[[int, int], Iterator[Responses]]:
+    """From how many steps a block has and the number of the block to what the policy writes in each step.
+
+    Args:
+        policy: as it is when a step is asked for.
+        reward: of its responses.
+        prompts: B, fresh ones in a step.
+        samples: K, responses to each.
+    """
+    write, env = policy.writer(), policy.env
+
+    def steps(n_steps: int, block: int) -> Iterator[Responses]:
+        of_block = env.prompts("rl", n_steps * prompts, block=block)
+        # drawn in the order in which the network uses them, (S, steps, T, K, B)
+        uniforms = env.streams.uniform("rl.samples", (n_steps, env.output_dim, samples, prompts), block=block)
+        for i, x in enumerate(of_block.split(prompts, dim=1)):
+            responses, log_ratio = write(x, uniforms[:, i].permute(0, 3, 2, 1))
+            with torch.no_grad():
+                rewards = reward(x, responses)
+            yield Responses(x, responses, rewards, log_ratio)
+
+    return steps
 
 
 class Batch(NamedTuple):
@@ -166,19 +223,12 @@ class OnPolicy(PolicyOptimiser):
 
     def stage(self, policy: PolicyModel, reward: Reward, beta: float) -> Stage:
         """The policy and the critic, trained on batches of fresh prompts and responses."""
-        critic, write, env = self.critic(policy), policy.writer(), policy.env
+        critic, write = self.critic(policy), fresh_responses(policy, reward, self.prompts, self.samples)
         beside = {f"critic.{name}": p for name, p in critic.parameters.items()} if critic else {}
 
         def steps(n_steps: int, block: int) -> Iterator[Step]:
-            prompts = env.prompts("rl", n_steps * self.prompts, block=block)
-            # drawn in the order in which the network uses them, (S, steps, T, K, B)
-            shape = (n_steps, env.output_dim, self.samples, self.prompts)
-            uniforms = env.streams.uniform("rl.samples", shape, block=block)
-            for i, x in enumerate(prompts.split(self.prompts, dim=1)):
-                responses, log_ratio = write(x, uniforms[:, i].permute(0, 3, 2, 1))
-                with torch.no_grad():
-                    rewards = reward(x, responses)
-                batch = Batch(policy, critic, x, responses, rewards, log_ratio)
-                yield Step(rewards, log_ratio, self.losses(batch, beta))
+            for written in write(n_steps, block):
+                losses = self.losses(Batch(policy, critic, *written), beta)
+                yield Step(written.rewards, written.log_ratio, losses)
 
         return Stage(policy.parameters | beside, steps)

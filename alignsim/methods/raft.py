@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from alignsim.config.schema import STRICT
 from alignsim.lazy import torch
 from alignsim.methods.base import Method, Task, Trained, fitted
-from alignsim.methods.on_policy import OnPolicy, train_on_policy
+from alignsim.methods.on_policy import OnPolicyFit, train_on_policy
 from alignsim.methods.rlhf import train_reward_model
 from alignsim.methods.supervised import Supervised
 
@@ -33,7 +33,7 @@ class RAFT(Method):
     """
 
     supervised: Supervised = field(default_factory=Supervised)
-    fine_tuning: OnPolicy = field(default_factory=lambda: OnPolicy(prompts=8))
+    fine_tuning: OnPolicyFit = field(default_factory=lambda: OnPolicyFit(prompts=8))
     samples: Annotated[int, Field(ge=2)] = 16
 
     def train(self, task: Task) -> Trained:

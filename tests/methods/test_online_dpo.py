@@ -4,13 +4,13 @@ import torch
 from alignsim import PolicyModel, SimplifiedEnvironment, train_reward_model
 from alignsim.experiment import Condition, run_condition
 from alignsim.methods.base import Monitor
-from alignsim.methods.on_policy import OnPolicy, train_on_policy
+from alignsim.methods.on_policy import OnPolicyFit, train_on_policy
 from alignsim.methods.online_dpo import OnlineDPO, OracleOnlineDPO, online_dpo_loss
 from alignsim.methods.raft import RAFT
 from alignsim.methods.supervised import Supervised
 from tests.methods.test_stopping_and_diverging import Divergences, InMemory, StopAfter, StoppedError
 
-SHORT, STEPS = Supervised(steps=60), OnPolicy(steps=130, prompts=8)
+SHORT, STEPS = Supervised(steps=60), OnPolicyFit(steps=130, prompts=8)
 METHODS = {"online_dpo": OnlineDPO(SHORT, STEPS), "oracle": OracleOnlineDPO(STEPS), "raft": RAFT(SHORT, STEPS)}
 
 
@@ -115,7 +115,7 @@ def test_a_seed_alone_equals_that_seed_among_others(name):
 
 def test_online_dpo_on_the_true_reward_comes_close_to_the_optimum():
     env = SimplifiedEnvironment(3, 4, 1.5, seeds=(0, 1), n_pairs=10)
-    method = OracleOnlineDPO(OnPolicy(steps=800, learning_rate=1e-2), labels="expected")
+    method = OracleOnlineDPO(OnPolicyFit(steps=800, learning_rate=1e-2), labels="expected")
     results = run_condition(Condition(method, env, beta=1.0)).results
     assert (results.normalized_value > 0.95).all()
 

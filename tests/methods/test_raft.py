@@ -5,7 +5,7 @@ from alignsim.config.schema import Evaluation
 from alignsim.evaluation.value import policy_value
 from alignsim.experiment import Condition, run_condition
 from alignsim.methods.base import Monitor
-from alignsim.methods.on_policy import OnPolicy, train_on_policy
+from alignsim.methods.on_policy import OnPolicyFit, train_on_policy
 from alignsim.methods.raft import RAFT, raft_loss
 from alignsim.methods.supervised import Supervised
 
@@ -21,7 +21,7 @@ def test_the_best_response_alone_is_imitated():
 
 def reached(steps, samples):
     env = SimplifiedEnvironment(3, 4, 1.5, seeds=(0, 1))
-    policy, settings = PolicyModel(env), OnPolicy(steps=steps, learning_rate=1e-2)
+    policy, settings = PolicyModel(env), OnPolicyFit(steps=steps, learning_rate=1e-2)
     train_on_policy(
         *(policy, env.reward, lambda rewards, log_ratio, _: raft_loss(rewards, log_ratio), 0.5, settings),
         samples=samples,
@@ -40,6 +40,6 @@ def test_without_a_kl_term_longer_training_and_more_samples_move_it_further():
 
 
 def test_a_condition_with_it_is_measured():
-    method = RAFT(Supervised(steps=60), OnPolicy(steps=60, prompts=8), samples=3)
+    method = RAFT(Supervised(steps=60), OnPolicyFit(steps=60, prompts=8), samples=3)
     results = run_condition(Condition(method, SimplifiedEnvironment(3, 4, n_pairs=200, seeds=(0, 1)))).results
     assert results.drop(columns=["diverged_phase", "diverged_step"]).notna().all(axis=None)
