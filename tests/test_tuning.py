@@ -9,6 +9,7 @@ import yaml
 from alignsim.study import Study
 from alignsim.summary import PRIMARY
 from alignsim.tuning import best, trials, tuned_yaml, tuning_text
+from tests.commands import TINY, run
 from tests.test_study import GAP, NO_GAP, rows, study, two_by_two
 
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1)
@@ -92,3 +93,22 @@ def test_settings_of_one_method_alone_make_no_trials_of_another():
     assert list(table.groupby("method").trials.first()) == [1, 6]
     assert pd.isna(best(table).set_index("method").loc["dpo", "method.rl.steps"])
     assert "dpo: {}" in tuned_yaml(study(rows("dpo", "gap", 0.5, **GAP), *own), table, "")
+
+
+def test_the_tuning_preset_ends_with_values_for_the_methods_files(tmp_path):
+    tiny = ["method=dpo", "env=gap", "random.draws=5", *TINY[:-2], "method.supervised.steps=20", "device=cpu"]
+    run("train", "-m", "+experiment=tune", *tiny, cwd=tmp_path)
+    output = run("plot", "study=tune", cwd=tmp_path)
+    folder = tmp_path / "outputs" / "tune"
+    table = pd.read_csv(folder / "tuning.csv")
+    assert len(table) == 5
+    assert table["method.supervised.learning_rate"].nunique() == 5
+    assert table["method.beta"].isna().sum() == 1, "the first trial is the file as it stands"
+    assert "the best trial of each method:" in output
+    text = (folder / "tuned.yaml").read_text()
+    assert "chosen by: python scripts/train.py -m +experiment=tune method=dpo" in text
+    best_rate = table.set_index("rank").loc[1, "method.supervised.learning_rate"]
+    assert yaml.safe_load(text)["dpo"]["supervised"]["learning_rate"] == best_rate
+    assert (folder / "tuning.png").exists()
+    assert "Trials of each method" in (folder / "report.html").read_text()
+    assert not (folder / "rlhf_vs_dpo_comparison.png").exists()
