@@ -50,12 +50,13 @@ def report(folder: Path, command: str) -> bool:
             folder / VERDICTS: lambda path: path.write_text(judged, encoding="utf-8"),
         }
     )
-    print(summary_text(table.head(ROWS_ON_SCREEN)))
-    if len(table) > ROWS_ON_SCREEN:
+    searched = _report_search(study, folder, registry.command)
+    if not searched:
+        print(summary_text(table.head(ROWS_ON_SCREEN)))
+    if len(table) > ROWS_ON_SCREEN and not searched:
         print(f"... and {len(table) - ROWS_ON_SCREEN} rows more in {SUMMARY}")
     if verdicts:
         print(f"\n{verdicts_shown(verdicts)}\n")
-    searched = _report_search(study, folder, registry.command)
     if not study.rows.normalized_value.notna().any():
         print("warning: no optimum is known, so there is no normalized value to draw", file=sys.stderr)
     drawings = _draw(study, folder)
@@ -81,7 +82,7 @@ def _report_search(study: Study, folder: Path, command: str) -> list[Path]:
             folder / TUNED: lambda path: path.write_text(tuned, encoding="utf-8"),
         }
     )
-    print(f"\nthe best trial of each method:\n{tuning_text(table)}\n")
+    print(f"the best trial of each method; {SUMMARY} has all:\n{tuning_text(table)}\n")
     return [folder / TUNED, folder / TRIALS]
 
 

@@ -59,14 +59,13 @@ def best(table: pd.DataFrame) -> pd.DataFrame:
 
 def tuning_text(table: pd.DataFrame) -> str:
     """The best trials for the screen, and the methods that have none."""
-    chosen = best(table)
-    keys = [key for key in table.columns if key.startswith("method.")]
-    shown = chosen[["method", "trials"]].copy()
-    shown["best [95 %]"] = [str(interval_of(row)) for row in _records(chosen)]
-    for key in keys:
-        shown[key.removeprefix("method.")] = chosen[key].map("{:g}".format, na_action="ignore")
-    lines = [shown.to_string(index=False, na_rep="-")] if len(shown) else []
-    none = sorted(set(table.method) - set(chosen.method))
+    width = table.method.str.len().max()
+    lines = [
+        f"{row['method']:<{width}}   best of {row['trials']}: {interval_of(row)!s:<22}   "
+        + "  ".join(f"{key.removeprefix('method.')}={value}" for key, value in _settings(row).items())
+        for row in _records(best(table))
+    ]
+    none = sorted(set(table.method) - set(best(table).method))
     lines += [f"no trial of {', '.join(none)} has all its seeds"] * bool(none)
     return "\n".join(lines)
 
@@ -83,16 +82,14 @@ def tuned_yaml(study: Study, table: pd.DataFrame, command: str) -> str:
     lines = ["# What suits each method best: for conf/method/<name>.yaml"]
     lines += [f"#   chosen by: {command}"] * bool(command)
     lines += [f"#   by the mean normalized value in {', '.join(sorted(study.all_rows.env.unique()))}, seeds {seeds}"]
-    keys = [key for key in table.columns if key.startswith("method.")]
     for row in _records(best(table).sort_values("method")):
         block: dict[str, Any] = {}
-        for key in keys:
-            if row[key] == row[key]:
-                *parents, name = key.split(".")[1:]
-                inner = block
-                for parent in parents:
-                    inner = inner.setdefault(parent, {})
-                inner[name] = _plain(row[key])
+        for key, value in _settings(row).items():
+            *parents, name = key.split(".")[1:]
+            inner = block
+            for parent in parents:
+                inner = inner.setdefault(parent, {})
+            inner[name] = value
         text = yaml.safe_dump({row["method"]: block}, sort_keys=False, allow_unicode=True)
         first, _, rest = text.partition("\n")
         lines.append(f"{first}  # best of {row['trials']} trials: {interval_of(row)}\n{rest.rstrip()}")
@@ -102,6 +99,11 @@ def tuned_yaml(study: Study, table: pd.DataFrame, command: str) -> str:
 def interval_of(row: dict[str, Any]) -> Interval:
     """The mean value of a trial and its interval."""
     return Interval(row[PRIMARY], row[f"{PRIMARY}_low"], row[f"{PRIMARY}_high"], row["seeds"])
+
+
+def _settings(row: dict[str, Any]) -> dict[str, Any]:
+    """What a trial set, under dotted keys."""
+    return {key: _plain(value) for key, value in row.items() if key.startswith("method.") and value == value}
 
 
 def _plain(value: Any) -> Any:

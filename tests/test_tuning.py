@@ -104,7 +104,7 @@ def test_the_tuning_preset_ends_with_values_for_the_methods_files(tmp_path):
     assert len(table) == 5
     assert table["method.supervised.learning_rate"].nunique() == 5
     assert table["method.beta"].isna().sum() == 1, "the first trial is the file as it stands"
-    assert "the best trial of each method:" in output
+    assert "the best trial of each method; summary.csv has all:" in output
     text = (folder / "tuned.yaml").read_text()
     assert "chosen by: python scripts/train.py -m +experiment=tune method=dpo" in text
     best_rate = table.set_index("rank").loc[1, "method.supervised.learning_rate"]
