@@ -11,6 +11,7 @@ from alignsim.registry import registry_of
 from alignsim.results.files import write_whole
 from alignsim.study import Study
 from alignsim.summary import summary, summary_text, verdicts_shown
+from alignsim.tuning import trials, tuned_yaml, tuning_text
 from alignsim.verdicts import judge, verdicts_text
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 ROWS_ON_SCREEN = 200
 
 SUMMARY, VERDICTS, PAGE = "summary.csv", "verdicts.json", "report.html"
+TRIALS, TUNED = "tuning.csv", "tuned.yaml"
 
 
 def report(folder: Path, command: str) -> bool:
@@ -48,8 +50,10 @@ def report(folder: Path, command: str) -> bool:
             folder / VERDICTS: lambda path: path.write_text(judged, encoding="utf-8"),
         }
     )
-    print(summary_text(table.head(ROWS_ON_SCREEN)))
-    if len(table) > ROWS_ON_SCREEN:
+    searched = _report_search(study, folder, registry.command)
+    if not searched:
+        print(summary_text(table.head(ROWS_ON_SCREEN)))
+    if len(table) > ROWS_ON_SCREEN and not searched:
         print(f"... and {len(table) - ROWS_ON_SCREEN} rows more in {SUMMARY}")
     if verdicts:
         print(f"\n{verdicts_shown(verdicts)}\n")
@@ -61,8 +65,25 @@ def report(folder: Path, command: str) -> bool:
     page = render(study, registry, verdicts, table, drawings, command)
     write_whole({folder / PAGE: lambda path: path.write_text(page, encoding="utf-8")})
     figures = [path for _, paths in drawings for path in paths]
-    print("\n".join(f"  {path}" for path in [folder / PAGE, folder / VERDICTS, folder / SUMMARY, *figures]))
+    print("\n".join(f"  {path}" for path in [folder / PAGE, folder / VERDICTS, folder / SUMMARY, *searched, *figures]))
     return True
+
+
+def _report_search(study: Study, folder: Path, command: str) -> list[Path]:
+    """Say which settings suit each method best, where the study searched for them, and write that down."""
+    table = trials(study)
+    if table.empty:
+        return []
+    command = f"python scripts/train.py {command.removeprefix('train ')}" if command else ""
+    tuned = tuned_yaml(study, table, command)
+    write_whole(
+        {
+            folder / TRIALS: lambda path: table.to_csv(path, index=False),
+            folder / TUNED: lambda path: path.write_text(tuned, encoding="utf-8"),
+        }
+    )
+    print(f"the best trial of each method; {SUMMARY} has all:\n{tuning_text(table)}\n")
+    return [folder / TUNED, folder / TRIALS]
 
 
 def _draw(study: Study, folder: Path) -> list[tuple[Drawing, list[Path]]]:

@@ -20,6 +20,9 @@ KNOB = "env.complexity_factor"
 #: From so many methods on, a method's name stands for the settings that it has everywhere, and figures rank methods.
 MANY_METHODS = 4
 
+#: From so many combinations of two or more settings of a method on, a study is a search for the best.
+FEWEST_TRIALS = 5
+
 #: Columns that say which seed of which condition a row is, and the two that are made from them.
 LABELS = ("method", "env", "seed")
 NAMES = ("setting", "variant")
@@ -65,10 +68,24 @@ class Study:
         return shared_keys(self.all_rows)
 
     @cached_property
+    def searched(self) -> list[str]:
+        """The dotted keys of methods' own settings that a search tried together; none where the study is not one."""
+        keys = [key for key in self.varied if key.startswith("method.")]
+        if len(keys) < 2:
+            return []
+        trials = self.all_rows.drop_duplicates(["method", *keys]).groupby("method").size()
+        return keys if trials.max() >= FEWEST_TRIALS else []
+
+    @cached_property
     def comparisons(self) -> list[tuple[str, str]]:
-        """Pairs of variants to compare: every one of another method with every one of the baseline."""
+        """Pairs of variants to compare: every one of another method with every one of the baseline.
+
+        None where a search made many of both, which have nothing to do with each other.
+        """
         names = self.rows[["method", "variant"]].drop_duplicates().sort_values("variant")
         baseline = list(names.variant[names.method == BASELINE])
+        if self.searched and len(baseline) > 1:
+            return []
         return [(variant, b) for variant in names.variant[names.method != BASELINE] for b in baseline]
 
     @cached_property

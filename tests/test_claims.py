@@ -138,7 +138,7 @@ def test_every_preset_composes_and_its_claims_are_about_what_it_trains(preset):
     line = checked_command_line(["-m", f"+experiment={preset}"], "train", load)
     assert {job.config.run.study for job in line.jobs} == {preset}
     claims = line.jobs[0].config.run.claims
-    assert claims
+    assert claims or preset == "tune", "a search for settings predicts nothing"
     assert line.jobs[0].config.run.question.endswith("?")
     text = (ROOT / "conf" / "experiment" / f"{preset}.yaml").read_text()
     assert f"python scripts/train.py -m +experiment={preset}" in text

@@ -8,8 +8,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "alignsim"
 ORDER = """
     lazy machine streams config envs models methods evaluation results experiment progress processes claims registry
-    jobs ledger sweep launch training statistics study reading evidence wording verdicts summary plots page report cli
-    benchmark
+    jobs ledger sweep launch training statistics study reading evidence wording verdicts summary tuning plots page
+    report cli benchmark
 """
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -23,12 +23,13 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Glob, Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alignsim.config.checking import check
+from alignsim.config.patterns import as_typed, is_optional, is_pattern, keys_of, matching, no_match, readable
 from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem
 from alignsim.config.random_search import drawn, interval_of
 from alignsim.config.schema import RandomSearch
@@ -152,7 +153,7 @@ def checked_command_line(
     with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
         examined = _Examination(options.config_name or config_name, search_path, read, options.multirun)
         good, jobs = examined.check(list(options.overrides))
-    arguments = [good.get(argument, argument) for argument in arguments]
+    arguments = [taken for argument in arguments for taken in good.get(argument, [argument])]
     return CommandLine(arguments, not options.cfg, examined.multirun, jobs, examined.planned, examined.narrowed)
 
 
@@ -166,14 +167,18 @@ class _Examination:
         self.multirun, self.planned, self.narrowed, self._lacks_an_extra = multirun, True, False, False
         self._problems: list[Problem] = []
         self._known_options: dict[str, list[str]] = {}
+        self._composable: DictConfig | None = None
         self._bases: dict[tuple[str, ...], tuple[DictConfig, dict[str, str]]] = {}
+        self._keys: dict[tuple[str, ...], list[str]] = {}
+        self._found: set[str] = set()
 
-    def check(self, given: list[str]) -> tuple[dict[str, str], list[CheckedJob]]:
-        """For each argument that was given, the one that Hydra should get; and the jobs, or two of them."""
+    def check(self, given: list[str]) -> tuple[dict[str, list[str]], list[CheckedJob]]:
+        """For each argument that was given, those that Hydra should get; and the jobs, or two of them."""
         presets = [argument for argument in given if argument.lstrip("+").startswith("experiment=")]
         config = self._sweep_config(given) if self.multirun or presets else None
         sweeper = (config.hydra.sweeper if config is not None else None) or {}
         self.planned = str(sweeper.get("_target_", ".BasicSweeper")).endswith(".BasicSweeper")
+        self._composable = config
         swept = {str(key): value for key, value in (sweeper.get("params") or {}).items()}
         if swept and not self.multirun:
             message = f"sweeps {', '.join(swept)}: it needs -m (--multirun) on the command line"
@@ -182,23 +187,37 @@ class _Examination:
         typed = {argument.lstrip("+").partition("=")[0] for argument in given}
         params = {key: value for key, value in swept.items() if key not in typed}
         self.narrowed = len(params) < len(swept)
-        good: dict[str, str] = {}
+        good: dict[str, list[Override]] = {}
         for argument in [*(f"{key}={value}" for key, value in params.items()), *given]:
             override = self._parse(argument)
             if override is not None and self._is_possible(override):
-                key = override.key_or_group
-                # other sweepers show keys in their results: there they stay as typed, where Hydra takes them so
-                as_typed = not self.planned and config is not None and OmegaConf.select(config, key) is not None
-                prefix = "++" if self._is_plain(override) and not as_typed else ""
-                good[argument] = f"{prefix}{override.input_line}"
-        overrides = [override for override in map(self._parse, good.values()) if override is not None]
+                prefix = self._prefix(override.key_or_group) if self._is_plain(override) else ""
+                good[argument] = self._parser.parse_overrides([f"{prefix}{override.input_line}"])
+        patterns = [o for argument in given for o in good.get(argument, []) if is_pattern(o)]
+        if not (self.multirun and self.planned):
+            good = self._without_patterns(good)
+        overrides = [override for taken in good.values() for override in taken]
         if self._lacks_an_extra:  # then what it would take cannot be checked
             overrides = [override for override in overrides if not override.key_or_group.startswith("hydra.")]
         jobs = self._jobs(overrides) if self.planned else self._corners(overrides)
         checked = self._checked(jobs)
+        if not self._problems:  # what a preset sweeps may be for methods that are not in this sweep
+            keys = sorted({key for known in self._keys.values() for key in known})
+            vain = [o for o in patterns if is_optional(o) and o.key_or_group not in self._found]
+            self._problems += [no_match(pattern, keys, "") for pattern in vain]
         if self._problems:
             raise ConfigurationError(self._problems)
-        return good, checked
+        lines = {argument: [o.input_line or "" for o in taken if not is_pattern(o)] for argument, taken in good.items()}
+        if swept and not self.planned:  # other sweepers read what a preset sweeps themselves, and know no patterns
+            instead = [line for argument, taken in lines.items() if argument not in given for line in taken]
+            lines[given[0]] = [*instead, "hydra.sweeper.params=null", *lines[given[0]]]
+        return lines, checked
+
+    def _prefix(self, key: str) -> str:
+        """The sign with which Hydra sets a key that a user's YAML file may leave at its default."""
+        # other sweepers show keys in their results: there they stay as typed, where Hydra takes them so
+        config = self._composable
+        return "" if not self.planned and config is not None and OmegaConf.select(config, key) is not None else "++"
 
     def _sweep_config(self, given: list[str]) -> DictConfig | None:
         """The configuration of a sweep without what it sweeps, Hydra's part too; None where it cannot be composed."""
@@ -245,15 +264,21 @@ class _Examination:
         """An override as Hydra reads it; a value that Hydra's grammar cannot read is taken as it stands."""
         if argument.startswith("experiment="):  # a preset is added to what there is, with or without the sign
             argument = f"+{argument}"
+        argument = readable(argument)
         key, equals, value = argument.partition("=")
         quoted = value.replace("\\", "\\\\").replace('"', '\\"')
         for attempt in (argument, f'{key}="{quoted}"') if equals else (argument,):
-            try:
-                return self._parser.parse_overrides([attempt])[0]
-            except HydraException:
-                continue
-        self._problems.append(Problem(argument, NO_VALUE, "must be key=value or group=option"))
+            with contextlib.suppress(HydraException):
+                return self._with_options(self._parser.parse_overrides([attempt])[0])
+        self._problems.append(Problem(as_typed(argument), NO_VALUE, "must be key=value or group=option"))
         return None
+
+    def _with_options(self, override: Override) -> Override:
+        """An override with the options that its `glob(...)` means, those of a user's folder too."""
+        value, options = override.value(), self._options(override.key_or_group)
+        if not isinstance(value, Glob) or not (names := value.filter(options)):
+            return override  # where it means none, that is told as of an unknown option
+        return self._parser.parse_overrides([f"{override.get_key_element()}=choice({','.join(names)})"])[0]
 
     def _options(self, key: str) -> list[str]:
         """The options of a group; none where the key is not one."""
@@ -272,9 +297,15 @@ class _Examination:
 
     def _is_possible(self, override: Override) -> bool:
         """Whether an override can be one of this command line; what stands against it is noted."""
-        key, found = override.key_or_group, len(self._problems)
+        key, found = as_typed(override.key_or_group), len(self._problems)
         given = _given(override)
-        if override.is_sweep_override() and not self.multirun:
+        if is_pattern(override) and not self._is_plain(override):
+            self._problems.append(Problem(key, given, "a * or ? is for keys of the configuration: method.*.steps=100"))
+        elif isinstance(override.value(), Glob):
+            options = self._options(key)
+            there = f"of the options of {key}: {', '.join(options)}" if options else "here: it is for groups"
+            self._problems.append(Problem(key, given, f"means none {there}"))
+        elif override.is_sweep_override() and not self.multirun:
             self._problems.append(Problem(key, given, "several values need -m (--multirun) on the command line"))
         elif override.is_sweep_override() and key.partition(".")[0] in FOR_THE_WHOLE_SWEEP:
             self._problems.append(Problem(key, given, "is for the whole sweep: it cannot have several values"))
@@ -296,9 +327,24 @@ class _Examination:
         """The overrides of each job: every combination of choices, for every draw of the intervals."""
         if not self.multirun:
             return [[override.input_line or "" for override in overrides]]
+        patterns = [override for override in overrides if is_pattern(override)]
+        rest = [override for override in overrides if not is_pattern(override)]
         intervals = [override for override in overrides if interval_of(override) is not None]
+        search = self._search(rest, intervals)
+        jobs = []
+        for draw in range(search.draws or 1):
+            left_out = intervals if search.defaults and draw == 0 else []
+            lines = [self._drawn(override, draw, search) for override in rest if override not in left_out]
+            shown = [pattern for pattern in patterns if pattern not in left_out]
+            for job in _product(self._parser.parse_overrides(lines)):
+                found = [self._drawn(o, draw, search) for pattern in shown for o in self._matches(pattern, job)]
+                jobs += [[*job, *more] for more in _product(self._parser.parse_overrides(found))]
+        return jobs
+
+    def _search(self, overrides: list[Override], intervals: list[Override]) -> RandomSearch:
+        """How the intervals of a sweep are drawn; one draw where there are none."""
         if not intervals:
-            return _product(overrides)
+            return RandomSearch()
         fixed = [override.input_line or "" for override in overrides if not override.is_sweep_override()]
         try:
             values = plain_values(self._composed(fixed)[0]).get("random", {})
@@ -307,12 +353,42 @@ class _Examination:
         search = check(RandomSearch, values, "random", self._problems) or RandomSearch(draws=1)
         if search.draws is None:
             message = "an interval needs random.draws=N (random search) or hydra/sweeper=optuna_search"
-            self._problems += [Problem(o.key_or_group, _given(o), message) for o in intervals]
-        jobs = []
-        for draw in range(search.draws or 1):
-            lines = [drawn(o, draw, search.seed) if o in intervals else o.input_line or "" for o in overrides]
-            jobs += _product(self._parser.parse_overrides(lines))
-        return jobs
+            self._problems += [Problem(as_typed(o.key_or_group), _given(o), message) for o in intervals]
+        return search
+
+    def _drawn(self, override: Override, draw: int, search: RandomSearch) -> str:
+        """An override as it was typed, but for an interval, which is drawn from."""
+        return drawn(override, draw, search.seed) if interval_of(override) is not None else override.input_line or ""
+
+    def _matches(self, pattern: Override, job: list[str]) -> list[Override]:
+        """An override for each key that a pattern stands for in a job and the job does not set by itself."""
+        if tuple(job) not in self._keys:
+            examined = self._examine(job)  # checked, because a file may leave out what has a default
+            config: Any = examined.config if isinstance(examined, CheckedJob) else None
+            self._keys[tuple(job)] = list(keys_of(config.to_plain())) if hasattr(config, "to_plain") else []
+        keys = self._keys[tuple(job)]
+        found = matching(pattern, keys)
+        self._found |= {pattern.key_or_group} if found else set()
+        if keys and not found and not is_optional(pattern):
+            groups = " ".join(argument for argument in job if not argument.startswith("++"))
+            self._problems.append(no_match(pattern, keys, groups))
+        own = {argument.lstrip("+").partition("=")[0] for argument in job}
+        lines = [f"{self._prefix(key)}{key}={_given(pattern)}" for key in found if key not in own]
+        return self._parser.parse_overrides(lines)
+
+    def _without_patterns(self, good: dict[str, list[Override]]) -> dict[str, list[Override]]:
+        """The same with the keys that patterns stand for, for one job or a sweeper that knows no patterns."""
+        rest = [override for (override,) in good.values() if not is_pattern(override)]
+        first, last = self._corners(rest)
+        found = {}
+        for argument, (override,) in good.items():
+            found[argument] = [override]
+            if is_pattern(override):
+                found[argument], other = self._matches(override, first), self._matches(override, last)
+                if found[argument] != other:
+                    message = "stands for other keys in other jobs of a search: search one method at a time"
+                    self._problems.append(Problem(as_typed(override.key_or_group), _given(override), message))
+        return found
 
     def _corners(self, overrides: list[Override]) -> list[list[str]]:
         """Two jobs of a sweep that is not known beforehand: the first and the last value of everything."""

@@ -37,6 +37,7 @@ def drawn(override: Override, draw: int, seed: int) -> str:
 
     Args:
         override: `key=interval(low, high)`; with `tag(log, ...)` uniform in the logarithm, with `int(...)` whole.
+            Values have three digits, so that people can write them down, six in a narrow interval.
         draw: its number, from 0.
         seed: other seeds give other draws.
     """
@@ -45,8 +46,9 @@ def drawn(override: Override, draw: int, seed: int) -> str:
     low, high, log = interval
     key = (zlib.crc32(override.key_or_group.encode()), draw)
     u = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key)).random()
+    digits = 3 if high - low > max(abs(low), abs(high)) / 10 else 6
     whole = isinstance(low, int) and isinstance(high, int)
     a, b = (low - 0.5, high + 0.5) if whole else (low, high)  # rounding gives every whole number its share
     value = math.exp(math.log(a) + u * (math.log(b) - math.log(a))) if log else a + u * (b - a)
-    value = round(value) if whole else float(f"{value:.6g}")
+    value = round(value) if whole else float(f"{value:.{digits}g}")
     return f"{override.get_key_element()}={min(max(value, low), high)}"

@@ -72,7 +72,9 @@ class RandomSearch:
     Attributes:
         draws: how many draws, each of all the intervals together.
         seed: other seeds give other draws.
+        defaults: the first draw is none: the values as they stand in the configuration.
     """
 
     draws: Annotated[int, Field(ge=1, le=100_000)] | None = None
     seed: NonNegativeInt = 0
+    defaults: bool = False

@@ -40,12 +40,15 @@ _Found = dict[tuple[str, str], dict[str, Interval]]
 
 
 def draw(study: Study) -> list[Drawing]:
-    """Value by setting: a mark for each seed, the mean and its interval, the advantage written beside it."""
+    """Value by setting: a mark for each seed, the mean and its interval, the advantage written beside it.
+
+    Nothing of a search, whose trials have a figure of their own.
+    """
     study = with_value(study)
     settings = settings_of(study)
     n_variants = study.rows.variant.nunique()
     conditions = len(study.rows[["setting", "variant"]].drop_duplicates())
-    if not settings or len(settings) > MOST_CONDITIONS // 2 or conditions > MOST_CONDITIONS:
+    if not settings or len(settings) > MOST_CONDITIONS // 2 or conditions > MOST_CONDITIONS or study.searched:
         return []
     found: _Found = {
         pair: {setting: by[setting] for setting in settings if setting in by}

@@ -67,7 +67,7 @@ def draw(study: Study) -> list[Drawing]:
     settings = settings_of(study)
     shown = spread(settings, _MOST_SETTINGS)
     styles = dict(list(looks(study.rows).items())[:_MOST_VARIANTS])
-    if study.folder is None or "run" not in study.rows:
+    if study.folder is None or "run" not in study.rows or study.searched:
         return []
     rows = study.rows[study.rows.setting.isin(shown) & study.rows.variant.isin(styles)]
     curves = _carried_on(load_histories(study, rows.run.unique())).merge(rows[["run", "seed", "setting", "variant"]])
@@ -78,7 +78,8 @@ def draw(study: Study) -> list[Drawing]:
     if not panels:
         return []
     shown = [setting for setting in shown if (curves.setting == setting).any()]
-    return [_draw_curves(study, curves, panels, shown, styles, len(settings) - len(shown))]
+    hidden = (len(settings) - len(shown), study.rows.variant.nunique() - len(styles))
+    return [_draw_curves(study, curves, panels, shown, styles, hidden)]
 
 
 def _carried_on(curves: pd.DataFrame) -> pd.DataFrame:
@@ -98,7 +99,12 @@ def _in_rl(curves: pd.DataFrame) -> pd.Series[bool]:
 
 
 def _draw_curves(
-    study: Study, curves: pd.DataFrame, panels: list[_Panel], shown: list[str], styles: dict[str, Look], hidden: int
+    study: Study,
+    curves: pd.DataFrame,
+    panels: list[_Panel],
+    shown: list[str],
+    styles: dict[str, Look],
+    hidden: tuple[int, int],
 ) -> Drawing:
     width = float(np.clip(1.0 + 1.6 * len(shown), 7.2, 10.2))
     characters = int(10.5 * (width - 1.0) / len(shown))
@@ -125,7 +131,7 @@ def _draw_curves(
         axes.locator_params(axis="x", nbins=3 if len(shown) > 3 else 5)
     handles = [look.handle(variant) for variant, look in styles.items() if (curves.variant == variant).any()]
     notes = [f"Lines: mean over {seed_counts(study.rows)}; one that has stopped stays as it was. Bands: its interval."]
-    notes[0] += more_of(hidden, "setting")
+    notes[0] += more_of(hidden[0], "setting") + more_of(hidden[1], "variant")
     notes += ["Rewards: the learned one of the samples that RL trains on, the true one on held-out prompts."] * (
         len(panels) == len(_PANELS)
     )

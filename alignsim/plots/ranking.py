@@ -36,7 +36,7 @@ def draw(study: Study) -> list[Drawing]:
     """A dot and an interval for each method, settings side by side; ordered where the methods differ most."""
     study = with_value(study)
     settings = settings_of(study)
-    if study.rows.method.nunique() < MANY_METHODS or not 1 <= len(settings) <= _MOST_SETTINGS:
+    if study.rows.method.nunique() < MANY_METHODS or not 1 <= len(settings) <= _MOST_SETTINGS or study.searched:
         return []
     table = means(study.rows, ["setting", "variant"])
     values = table.pivot(index="variant", columns="setting", values="mean")[settings]

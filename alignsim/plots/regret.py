@@ -56,7 +56,7 @@ def draw(study: Study) -> list[Drawing]:
     rows = study.rows
     split = rows.variant[rows.computational_regret.notna()].unique()
     settings = settings_of(study)
-    if not len(split) or len(settings) > _MOST_SETTINGS:
+    if not len(split) or len(settings) > _MOST_SETTINGS or study.searched:
         return []
     styles = looks(rows)
     kept = dict([*((v, styles[v]) for v in styles if v in split)][:_MOST_VARIANTS])

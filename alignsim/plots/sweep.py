@@ -39,6 +39,9 @@ _DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))
 #: More lines of one method in one place than these, or more places, are marks without lines: everything varies at once.
 _MOST_LINES = len(_DASHES)
 
+#: The settings of more methods than these are not seen one by one.
+_MOST_METHODS = 4
+
 #: What else tells settings apart where their keys are alike.
 _WORLD = "env._target_"
 
@@ -72,7 +75,8 @@ class _Sweep:
 def draw(study: Study) -> list[Drawing]:
     """A figure for each number of which the study has three or more values."""
     study = with_value(study)
-    names = file_names("value_by_", swept_numbers(study.rows, study.varied))
+    crowd = study.searched if study.rows.method.nunique() > _MOST_METHODS else []  # it has a figure of its own
+    names = file_names("value_by_", swept_numbers(study.rows, [key for key in study.varied if key not in crowd]))
     return [_draw_sweep(_along(study, key), name) for key, name in names.items()]
 
 

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from alignsim.plots import comparison, curves, frontier, map, profiles, ranking, regret, sweep
+from alignsim.plots import comparison, curves, frontier, map, profiles, ranking, regret, sweep, tuning
 from alignsim.plots.charts import CHARTS
 from alignsim.plots.scales import is_logarithmic
 from alignsim.plots.style import looks, save, use_house_style
@@ -82,6 +82,21 @@ def many_methods(n=19, worst=-0.3, seeds=range(16)):
     ]
 
 
+def searched(methods=12, trials=10):
+    """Trials of several settings of many methods, half of which have a second stage."""
+    draw = np.random.default_rng(0)
+    tables = []
+    for i in range(methods):
+        for trial in range(trials):
+            own = {"method__supervised__learning_rate": 10 ** draw.uniform(-4, -2)}
+            own["method__supervised__steps"] = int(draw.integers(1000, 4000))
+            own |= {"method__rl__learning_rate": 10 ** draw.uniform(-4, -2)} if i % 2 else {}
+            value = -3 if trial == 3 else 0.9 - 0.03 * i - 0.05 * trial
+            for env, factor in (("gap", 2.0), ("no_gap", 1.0)):
+                tables.append(rows(f"method_{i:02d}", env, value, range(8), env__complexity_factor=factor, **own))
+    return study(*tables)
+
+
 STUDIES = {
     "gap and no gap": two_by_two,
     "one method": lambda: study(rows("dpo", "gap", 0.6, env__complexity_factor=2.0)),
@@ -135,6 +150,8 @@ STUDIES = {
         *many_methods(6), *(table.assign(env=f"{table.env[0]}_b", beta=0.1) for table in many_methods(6))
     ),
     "betas": betas,
+    "a search over methods": searched,
+    "a search over two methods": lambda: searched(2),
     "betas in two places": lambda: study(
         betas().rows.drop(columns=["setting", "variant"]),
         betas().rows.drop(columns=["setting", "variant"]).assign(**{KNOB: 3.0}),
@@ -201,6 +218,10 @@ DRAWN = {
         "reward_by_kl", "performance_profiles",
     },
     "no optimum known": set(),
+    "a search over methods": {"tuning"},
+    "a search over two methods": {
+        "tuning", "value_by_supervised_learning_rate", "value_by_steps", "value_by_rl_learning_rate",
+    },
 }  # fmt: skip
 
 
@@ -280,6 +301,15 @@ def test_among_many_methods_each_keeps_its_name_and_its_own_settings_are_none_of
     assert set(made.rows.variant) == set(made.rows.method)
     assert made.varied == [KNOB]
     assert study(*many_methods(2)).varied == [KNOB, "method.supervised.learning_rate"]
+
+
+def test_every_trial_of_a_search_is_a_dot_and_the_best_one_a_mark():
+    drawing = tuning.draw(searched())[0]
+    axes = drawing.figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()][:2] == ["method_00", "method_01"]
+    assert [len(collection.get_offsets()) for collection in axes.collections[:12]] == [9] * 12, "one is far below"
+    assert "12 trials below -0.5 are not drawn" in drawing.figure.get_supxlabel()
+    assert "Highest after 10 trials of each method: method_00 with 0.9" in drawing.says
 
 
 def lines_of(axes):
