@@ -5,17 +5,18 @@ Guo et al. 2024. With a learned labeller it has RLHF's two stages, and DPO's los
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import field
 from typing import Literal
 
+from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
 from alignsim.lazy import torch
-from alignsim.methods.base import Method, Task, Trained, fitted
+from alignsim.methods.base import Method, Monitor, Task, Trained, fitted
 from alignsim.methods.dpo import dpo_loss
-from alignsim.methods.on_policy import OnPolicyFit, train_on_policy
-from alignsim.methods.policy_optimiser import Reward
+from alignsim.methods.policy_optimiser import PolicyFit, Reward, Stage, Step, fresh_responses, take_steps
 from alignsim.methods.rlhf import train_reward_model
 from alignsim.methods.supervised import Supervised
 from alignsim.models.policy import PolicyModel
@@ -24,27 +25,39 @@ from alignsim.models.policy import PolicyModel
 Labels = Literal["sampled", "expected"]
 
 
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class OwnPairs(PolicyFit):
+    """How a policy is fitted to pairs that it has just written.
+
+    Attributes:
+        prompts: fresh prompts in a step, one pair for each.
+        labels: `sampled` from Bradley-Terry, or `expected`, the mean of the loss over them: the same on average, with
+            less noise, and no longer what a labeller that answers which is better can tell.
+    """
+
+    prompts: PositiveInt = 64
+    labels: Labels = "sampled"
+
+
 @dataclass(frozen=True, config=STRICT)
 class OnlineDPO(Method):
     """`conf/method/online_dpo.yaml`: labelled by a reward model that was fitted to the pairs.
 
     Attributes:
         supervised: how the reward model is fitted to the pairs.
-        on_policy: how the policy is fitted to its own pairs, one for each prompt.
-        labels: `sampled` from Bradley-Terry, or `expected`, the mean of the loss over them: the same on average, with
-            less noise, and no longer what a labeller that answers which is better can tell.
+        on_policy: how the policy is fitted to its own pairs.
     """
 
     supervised: Supervised = field(default_factory=Supervised)
-    on_policy: OnPolicyFit = field(default_factory=OnPolicyFit)
-    labels: Labels = "sampled"
+    on_policy: OwnPairs = field(default_factory=OwnPairs)
 
     def train(self, task: Task) -> Trained:
         """Fit a reward model to the pairs, then a policy to pairs of its own that the reward model labels."""
         reward_model = train_reward_model(
             task.env, task.data, beta=task.beta, model=task.model, settings=self.supervised, monitor=task.monitor
         )
-        policy = _train_policy(task, reward_model, self.on_policy, self.labels)
+        policy = task.model.new_policy(task.env)
+        fit_to_own_pairs(policy, reward_model, self.on_policy, beta=task.beta, monitor=task.monitor)
         return Trained(policy, fitted(reward_model), scorer=reward_model, reward_model=reward_model)
 
 
@@ -52,16 +65,18 @@ class OnlineDPO(Method):
 class OracleOnlineDPO(Method):
     """`conf/method/online_dpo_oracle.yaml`: labelled by the true reward, with nothing learned from the given pairs.
 
-    Labels are Bradley-Terry's without noise, whatever the environment says of the given pairs' labels. Fields as of
-    `OnlineDPO`.
+    Labels are Bradley-Terry's without noise, whatever the environment says of the given pairs' labels.
+
+    Attributes:
+        on_policy: how the policy is fitted to its own pairs.
     """
 
-    on_policy: OnPolicyFit = field(default_factory=OnPolicyFit)
-    labels: Labels = "sampled"
+    on_policy: OwnPairs = field(default_factory=OwnPairs)
 
     def train(self, task: Task) -> Trained:
         """Fit a policy to pairs of its own that the true reward labels."""
-        policy = _train_policy(task, task.env.reward, self.on_policy, self.labels)
+        policy = task.model.new_policy(task.env)
+        fit_to_own_pairs(policy, task.env.reward, self.on_policy, beta=task.beta, monitor=task.monitor)
         return Trained(policy, None, scorer=policy.log_ratio)
 
 
@@ -87,12 +102,23 @@ def online_dpo_loss(
     return p_first * dpo_loss(first, second, beta) + (1 - p_first) * dpo_loss(second, first, beta)
 
 
-def _train_policy(task: Task, reward: Reward, settings: OnPolicyFit, labels: Labels) -> PolicyModel:
-    """Fit a fresh policy to its own pairs."""
-    policy, beta = task.model.new_policy(task.env), task.beta
+def fit_to_own_pairs(policy: PolicyModel, reward: Reward, settings: OwnPairs, *, beta: float, monitor: Monitor) -> None:
+    """Descend the DPO loss on fresh pairs of the policy, one step for each batch of them. The last weights are kept.
 
-    def loss(rewards: torch.Tensor, log_ratio: torch.Tensor, coins: torch.Tensor) -> torch.Tensor:
-        return online_dpo_loss(rewards, log_ratio, beta, coins if labels == "sampled" else None)
+    Args:
+        policy: trained in place.
+        reward: labels the pairs, only ever evaluated.
+        settings: steps, prompts, labels.
+        beta: weight of the KL term, above 0.
+        monitor: hears the mean reward, KL and objective of the samples since the last report.
+    """
+    write, env = fresh_responses(policy, reward, settings.prompts, samples=2), policy.env
 
-    train_on_policy(policy, reward, loss, beta, settings, samples=2, phase="online_dpo", monitor=task.monitor)
-    return policy
+    def steps(n_steps: int, block: int) -> Iterator[Step]:
+        coins = env.streams.uniform("rl.labels", (n_steps, settings.prompts), block)
+        for i, written in enumerate(write(n_steps, block)):
+            drawn = coins[:, i] if settings.labels == "sampled" else None
+            losses = online_dpo_loss(written.rewards, written.log_ratio, beta, drawn).mean(1)
+            yield Step(written.rewards, written.log_ratio, iter([losses]))
+
+    take_steps(policy, Stage(policy.parameters, steps), settings, beta, phase="online_dpo", monitor=monitor)

@@ -51,15 +51,17 @@ class Stage(NamedTuple):
     Attributes:
         parameters: all that is trained.
         steps: from how many steps a block has and the number of the block to its steps, one by one.
+        beside: tensors that the steps change in place, and that are not trained.
     """
 
     parameters: Parameters
     steps: Callable[[int, int], Iterator[Step]]
+    beside: Parameters | None = None
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class PolicyOptimiser(Component, Optimisation, ABC):
-    """How a policy is improved against a reward: the fields of a subclass are its configuration.
+class PolicyFit(Optimisation):
+    """How a policy learns from responses that are written while it trains.
 
     Attributes:
         steps: each on fresh prompts.
@@ -69,6 +71,11 @@ class PolicyOptimiser(Component, Optimisation, ABC):
     steps: PositiveInt = 2000
     learning_rate: PositiveFloat = 3e-3
     prompts: PositiveInt = 32
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class PolicyOptimiser(Component, PolicyFit, ABC):
+    """How a policy is improved against a reward: the fields of a subclass are its configuration."""
 
     @abstractmethod
     def stage(self, policy: PolicyModel, reward: Reward, beta: float) -> Stage:
@@ -109,9 +116,11 @@ def take_steps(
         phase: the stage's name for the monitor.
         monitor: hears the mean reward, KL and objective of the samples since the last report.
     """
-    optimiser, done = Optimiser(stage.parameters, settings), 0
+    optimiser, beside, done = Optimiser(stage.parameters, settings), stage.beside or {}, 0
     if (saved := monitor.resume(phase)) is not None:
         optimiser.restore(saved["optimiser"])
+        for name, tensor in beside.items():
+            tensor.copy_(saved["beside"][name])
         done = saved["step"]
     monitor.start(phase, settings.steps, done)
     if done == 0:
@@ -131,7 +140,7 @@ def take_steps(
         mean_reward, kl = all_rewards.mean((0, 2, 3)), log_ratios.mean((0, 2, 3))
         measures = {"learned_reward": mean_reward, "kl": kl, "objective": mean_reward - beta * kl}
         monitor.record(phase, start + n_steps, measures, policy)
-        monitor.keep(phase, {"step": start + n_steps, "optimiser": optimiser.state()})
+        monitor.keep(phase, {"step": start + n_steps, "optimiser": optimiser.state(), "beside": beside})
     optimiser.close()
     monitor.finish(phase, settings.steps, optimiser.diverged_at)
 

@@ -1,22 +1,42 @@
-"""RAFT, reward-ranked fine-tuning: again and again the policy imitates the best of its own responses.
-
-Dong et al. 2023, with one maximum-likelihood step for each batch of fresh responses, so that it stays on policy.
-"""
+"""RAFT, reward-ranked fine-tuning (Dong et al. 2023): again and again the policy imitates its best responses."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
 from dataclasses import field
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
-from alignsim.lazy import torch
-from alignsim.methods.base import Method, Task, Trained, fitted
-from alignsim.methods.on_policy import OnPolicyFit, train_on_policy
+from alignsim.methods.base import Method, Monitor, Task, Trained, fitted
+from alignsim.methods.policy_optimiser import (
+    STEPS_IN_BLOCK,
+    PolicyFit,
+    Reward,
+    Stage,
+    Step,
+    fresh_responses,
+    take_steps,
+)
 from alignsim.methods.rlhf import train_reward_model
 from alignsim.methods.supervised import Supervised
+from alignsim.models.policy import PolicyModel
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Imitation(PolicyFit):
+    """How a policy is fitted to the best of its own responses.
+
+    Attributes:
+        samples: K, responses to each prompt, at least 2, of which the best is imitated.
+        iteration: steps on responses of one and the same policy, the one that the iteration began with.
+    """
+
+    samples: Annotated[int, Field(ge=2)] = 4
+    iteration: PositiveInt = 200
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -24,17 +44,16 @@ class RAFT(Method):
     """`conf/method/raft.yaml`.
 
     Its objective has no KL term, and beta does not enter: were it trained for ever, it would write what the reward
-    model likes best and nothing else. How far it goes is decided by `samples` and by how long it trains.
+    model likes best and nothing else. After j iterations, each fitted perfectly, it is the best of K^j responses of the
+    reference, so that the number of iterations and K decide how far it goes.
 
     Attributes:
         supervised: how the reward model is fitted to the pairs.
-        fine_tuning: how the policy is fitted to its own best responses, one for each prompt.
-        samples: K, how many responses the policy writes to each prompt, at least 2.
+        imitation: how the policy is fitted to its own best responses.
     """
 
     supervised: Supervised = field(default_factory=Supervised)
-    fine_tuning: OnPolicyFit = field(default_factory=lambda: OnPolicyFit(prompts=8))
-    samples: Annotated[int, Field(ge=2)] = 16
+    imitation: Imitation = field(default_factory=Imitation)
 
     def train(self, task: Task) -> Trained:
         """Fit a reward model to the pairs, then a policy to the best of its own responses."""
@@ -42,19 +61,37 @@ class RAFT(Method):
             task.env, task.data, beta=task.beta, model=task.model, settings=self.supervised, monitor=task.monitor
         )
         policy = task.model.new_policy(task.env)
-        train_on_policy(
-            *(policy, reward_model, lambda rewards, log_ratio, _: raft_loss(rewards, log_ratio)),
-            *(task.beta, self.fine_tuning),
-            samples=self.samples,
-            phase="raft",
-            monitor=task.monitor,
-        )
+        imitate_best(policy, reward_model, self.imitation, beta=task.beta, monitor=task.monitor)
         return Trained(policy, fitted(reward_model), scorer=reward_model, reward_model=reward_model)
 
 
-def raft_loss(rewards: torch.Tensor, log_ratio: torch.Tensor) -> torch.Tensor:
-    """-log pi/ref of the response of the largest reward of each prompt, the first of equal ones: (S, B, K) -> (S, B).
+def imitate_best(policy: PolicyModel, reward: Reward, settings: Imitation, *, beta: float, monitor: Monitor) -> None:
+    """Descend -log pi(best of K responses), which are the policy's of when the iteration began. The last weights stay.
 
-    Its gradient is that of -log pi, maximum likelihood (Dong et al. 2023, algorithm 1).
+    Dong et al. 2023, algorithm 1, with fresh prompts and responses in every step of an iteration.
+
+    Args:
+        policy: trained in place.
+        reward: of responses, only ever evaluated; the first of equally good ones is the best.
+        settings: steps, iterations, samples.
+        beta: weight of the KL term in the objective that the monitor hears of; nothing else depends on it.
+        monitor: hears the mean reward, KL and objective of the samples since the last report.
     """
-    return -log_ratio.gather(-1, rewards.argmax(-1, keepdim=True)).squeeze(-1)
+    writing = copy.copy(policy)  # the policy when the iteration began
+    writing.parameters = {name: p.detach().clone() for name, p in policy.parameters.items()}
+    write = fresh_responses(writing, reward, settings.prompts, settings.samples)
+
+    def steps(n_steps: int, block: int) -> Iterator[Step]:
+        for done, written in enumerate(write(n_steps, block), block * STEPS_IN_BLOCK + 1):
+            best = written.rewards.argmax(-1)[..., None, None].expand(-1, -1, 1, written.responses.shape[-1])
+            log_ratio = policy.log_ratio(written.prompts, written.responses.gather(2, best))  # less a constant: log pi
+            yield Step(written.rewards, written.log_ratio, iter([-log_ratio.mean((1, 2))]))
+            if done % settings.iteration == 0:
+                for name, p in writing.parameters.items():
+                    p.copy_(policy.parameters[name].detach())
+
+    take_steps(
+        *(policy, Stage(policy.parameters, steps, beside=writing.parameters), settings, beta),
+        phase="raft",
+        monitor=monitor,
+    )

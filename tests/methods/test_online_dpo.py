@@ -1,17 +1,19 @@
+import dataclasses
+
 import pytest
 import torch
 
 from alignsim import PolicyModel, SimplifiedEnvironment, train_reward_model
 from alignsim.experiment import Condition, run_condition
 from alignsim.methods.base import Monitor
-from alignsim.methods.on_policy import OnPolicyFit, train_on_policy
-from alignsim.methods.online_dpo import OnlineDPO, OracleOnlineDPO, online_dpo_loss
-from alignsim.methods.raft import RAFT
+from alignsim.methods.online_dpo import OnlineDPO, OracleOnlineDPO, OwnPairs, fit_to_own_pairs, online_dpo_loss
+from alignsim.methods.raft import RAFT, Imitation, imitate_best
 from alignsim.methods.supervised import Supervised
 from tests.methods.test_stopping_and_diverging import Divergences, InMemory, StopAfter, StoppedError
 
-SHORT, STEPS = Supervised(steps=60), OnPolicyFit(steps=130, prompts=8)
-METHODS = {"online_dpo": OnlineDPO(SHORT, STEPS), "oracle": OracleOnlineDPO(STEPS), "raft": RAFT(SHORT, STEPS)}
+SHORT, STEPS = Supervised(steps=60), OwnPairs(steps=130, prompts=8)
+IMITATION = Imitation(steps=130, iteration=40, prompts=8)
+METHODS = {"online_dpo": OnlineDPO(SHORT, STEPS), "oracle": OracleOnlineDPO(STEPS), "raft": RAFT(SHORT, IMITATION)}
 
 
 def environment(seeds=(0, 1), **changes):
@@ -56,13 +58,9 @@ def test_expected_labels_are_the_mean_over_sampled_ones():
     assert torch.allclose(sampled.mean(0), online_dpo_loss(rewards, log_ratio, 0.5), atol=1e-3)
 
 
-@pytest.mark.parametrize("method", ["online_dpo", "raft"])
-def test_a_function_of_the_prompt_added_to_the_reward_changes_nothing(method):
+@pytest.mark.parametrize(("fit", "settings"), [(fit_to_own_pairs, STEPS), (imitate_best, IMITATION)])
+def test_a_function_of_the_prompt_added_to_the_reward_changes_nothing(fit, settings):
     env = environment()
-    loss = {
-        "online_dpo": lambda rewards, log_ratio, coins: online_dpo_loss(rewards, log_ratio, 0.5, coins),
-        "raft": lambda rewards, log_ratio, coins: -log_ratio.gather(-1, rewards.argmax(-1, keepdim=True))[..., 0],
-    }[method]
 
     def trained(offset):
         def reward(prompts, responses):  # in sixteenths, so that no sum is rounded
@@ -70,7 +68,7 @@ def test_a_function_of_the_prompt_added_to_the_reward_changes_nothing(method):
             return rewards + offset * prompts.sum(-1, keepdim=True).round()
 
         policy = PolicyModel(env)
-        train_on_policy(policy, reward, loss, 0.5, STEPS, samples=2, phase="test", monitor=Monitor())
+        fit(policy, reward, settings, beta=0.5, monitor=Monitor())
         return policy.parameters
 
     without, with_it = trained(0), trained(8)
@@ -115,7 +113,7 @@ def test_a_seed_alone_equals_that_seed_among_others(name):
 
 def test_online_dpo_on_the_true_reward_comes_close_to_the_optimum():
     env = SimplifiedEnvironment(3, 4, 1.5, seeds=(0, 1), n_pairs=10)
-    method = OracleOnlineDPO(OnPolicyFit(steps=800, learning_rate=1e-2), labels="expected")
+    method = OracleOnlineDPO(OwnPairs(steps=800, learning_rate=1e-2, labels="expected"))
     results = run_condition(Condition(method, env, beta=1.0)).results
     assert (results.normalized_value > 0.95).all()
 
@@ -127,19 +125,13 @@ def test_a_reward_that_is_not_finite_marks_its_seed(labels):
     def reward(prompts, responses):
         return env.reward(prompts, responses) + torch.tensor([0.0, float("nan"), 0.0]).view(-1, 1, 1)
 
-    def loss(rewards, log_ratio, coins):
-        return online_dpo_loss(rewards, log_ratio, 0.5, coins if labels == "sampled" else None)
-
-    train_on_policy(PolicyModel(env), reward, loss, 0.5, STEPS, samples=2, phase="test", monitor=monitor)
+    settings = dataclasses.replace(STEPS, labels=labels)
+    fit_to_own_pairs(PolicyModel(env), reward, settings, beta=0.5, monitor=monitor)
     assert monitor.diverged_at == [0, 1, 0]
 
 
-@pytest.mark.parametrize("samples", [2, 4])
-def test_steps_wait_for_nothing(samples):
+@pytest.mark.parametrize(("fit", "settings"), [(fit_to_own_pairs, STEPS), (imitate_best, IMITATION)])
+def test_steps_wait_for_nothing(fit, settings):
     """On a device that has no numbers looking at one is an error."""
     env = SimplifiedEnvironment(3, 4, seeds=(0, 1), device="meta")
-
-    def loss(rewards, log_ratio, coins):
-        return online_dpo_loss(rewards[..., :2], log_ratio[..., :2], 0.5, coins)
-
-    train_on_policy(PolicyModel(env), env.reward, loss, 0.5, STEPS, samples=samples, phase="t", monitor=Monitor())
+    fit(PolicyModel(env), env.reward, settings, beta=0.5, monitor=Monitor())

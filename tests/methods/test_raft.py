@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from alignsim import PolicyModel, SimplifiedEnvironment
@@ -5,41 +6,53 @@ from alignsim.config.schema import Evaluation
 from alignsim.evaluation.value import policy_value
 from alignsim.experiment import Condition, run_condition
 from alignsim.methods.base import Monitor
-from alignsim.methods.on_policy import OnPolicyFit, train_on_policy
-from alignsim.methods.raft import RAFT, raft_loss
+from alignsim.methods.raft import RAFT, Imitation, imitate_best
 from alignsim.methods.supervised import Supervised
 
 
-def test_the_best_response_alone_is_imitated():
-    rewards = torch.tensor([[[0.0, 2.0, 1.0], [3.0, -1.0, 3.0]]])
-    log_ratio = torch.tensor([[[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]], requires_grad=True)
-    loss = raft_loss(rewards, log_ratio)
-    assert torch.equal(loss.detach(), -torch.tensor([[0.2, 0.4]]))
-    (gradient,) = torch.autograd.grad(loss.sum(), log_ratio)
-    assert torch.equal(gradient, torch.tensor([[[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]]]))
+def best_of(probs, rewards, samples):
+    """The distribution of the best of samples from probs, (R,), where no two responses are equally good."""
+    below = torch.stack([probs[rewards < r].sum() for r in rewards])
+    return (below + probs) ** samples - below**samples
 
 
-def reached(steps, samples):
+@pytest.mark.parametrize(("iterations", "samples"), [(1, 2), (2, 2), (1, 4)])
+def test_each_iteration_comes_to_the_best_of_k_of_the_policy_before(iterations, samples):
+    env = SimplifiedEnvironment(2, 2, vocab_size=4, seeds=(0,))
+    responses = torch.cartesian_prod(*2 * [torch.arange(4)])
+    rewards = torch.randn(16, generator=torch.Generator().manual_seed(0))
+
+    def reward(prompts, written):  # the same of all prompts
+        return rewards[4 * written[..., 0] + written[..., 1]]
+
+    policy, x = PolicyModel(env), env.prompts("test", 20)
+    settings = Imitation(steps=300 * iterations, iteration=300, prompts=256, samples=samples, learning_rate=1e-2)
+    imitate_best(policy, reward, settings, beta=0.5, monitor=Monitor())
+    probs = torch.full((16,), 1 / 16)
+    for _ in range(iterations):
+        probs = best_of(probs, rewards, samples)
+    reached = policy.log_prob(x, responses.expand(1, 20, 16, 2)).exp()
+    assert (reached - probs).abs().sum(-1).mean() / 2 < 0.03  # in total variation
+
+
+def reached(**settings):
     env = SimplifiedEnvironment(3, 4, 1.5, seeds=(0, 1))
-    policy, settings = PolicyModel(env), OnPolicyFit(steps=steps, learning_rate=1e-2)
-    train_on_policy(
-        *(policy, env.reward, lambda rewards, log_ratio, _: raft_loss(rewards, log_ratio), 0.5, settings),
-        samples=samples,
-        phase="raft",
-        monitor=Monitor(),
-    )
+    policy, settings = PolicyModel(env), Imitation(learning_rate=1e-2, **settings)
+    imitate_best(policy, env.reward, settings, beta=0.5, monitor=Monitor())
     return policy_value(policy, 0.5, env.prompts("test", 50), Evaluation())
 
 
-def test_without_a_kl_term_longer_training_and_more_samples_move_it_further():
-    short, long, picky = reached(100, 2), reached(600, 2), reached(100, 8)
-    assert (long.kl > short.kl).all()
-    assert (picky.kl > short.kl).all()
-    assert (picky.reward > short.reward).all()
-    assert (short.reward > 0).all()
+def test_without_a_kl_term_more_iterations_and_more_samples_move_it_further():
+    few, many, picky = (
+        reached(steps=steps, iteration=100, samples=samples) for steps, samples in [(100, 2), (500, 2), (100, 8)]
+    )
+    assert (many.kl > few.kl).all()
+    assert (picky.kl > few.kl).all()
+    assert (picky.reward > few.reward).all()
+    assert (few.reward > 0).all()
 
 
 def test_a_condition_with_it_is_measured():
-    method = RAFT(Supervised(steps=60), OnPolicyFit(steps=60, prompts=8), samples=3)
+    method = RAFT(Supervised(steps=60), Imitation(steps=60, prompts=8, samples=3))
     results = run_condition(Condition(method, SimplifiedEnvironment(3, 4, n_pairs=200, seeds=(0, 1)))).results
     assert results.drop(columns=["diverged_phase", "diverged_step"]).notna().all(axis=None)

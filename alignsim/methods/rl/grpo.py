@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
 from alignsim.lazy import torch
-from alignsim.methods.losses import clipped_surrogate, group_normalised_advantage, k3_kl
+from alignsim.methods.losses import clipped_surrogate, group_normalised_advantage, k3_kl, kl_penalised_reward
 from alignsim.methods.policy_optimiser import Batch, OnPolicy
 
 
@@ -19,15 +19,18 @@ class GRPO(OnPolicy):
     """`conf/method/rl/grpo.yaml`.
 
     As published, and therefore with another optimum than the other optimisers: the KL term is a loss whose gradient is
-    that of the KL divergence the other way round (see `k3_kl`), and a division by the standard deviation weighs
-    prompts and the KL term anew. All responses have T tokens: the losses of tokens are summed, not averaged, so that
-    beta weighs the KL divergence of responses.
+    that of the KL divergence the other way round (see `k3_kl`), and only the reward is divided by the standard
+    deviation, so that beta weighs more where rewards differ by more than 1. With `kl=reward` the KL term is in the
+    rewards that are normalised, as the other optimisers have it, and the gradient is zero at their optimum again. All
+    responses have T tokens: the losses of tokens are summed, not averaged, so that beta weighs the KL divergence of
+    responses.
 
     Attributes:
         samples: responses that the policy writes to each prompt, at least 2.
         inner_steps: gradient steps on the same responses.
         clip: how far the ratio of a token's probability to that when it was written may move from 1, above 0.
         scale: whether advantages are divided by the standard deviation of a prompt's rewards.
+        kl: where the KL term is: in the `loss`, of each token, or in the `reward`, of the response.
     """
 
     steps: PositiveInt = 1000
@@ -35,13 +38,20 @@ class GRPO(OnPolicy):
     inner_steps: PositiveInt = 2
     clip: PositiveFloat = 0.2
     scale: bool = True
+    kl: Literal["loss", "reward"] = "loss"
 
     def losses(self, batch: Batch, beta: float) -> Iterator[torch.Tensor]:
-        """-sum_t min(w_t A, clip(w_t) A) + beta sum_t k3_t, equation 3 with sums over tokens, for each inner step."""
-        advantage = group_normalised_advantage(batch.rewards, self.scale)[..., None]
+        """-sum_t min(w_t A, clip(w_t) A) + beta sum_t k3_t, equation 3 with sums over tokens, for each inner step.
+
+        With the KL term in the reward it is gone from the loss.
+        """
+        in_loss = self.kl == "loss"
+        rewards = batch.rewards if in_loss else kl_penalised_reward(batch.rewards, batch.log_ratio.detach(), beta)
+        advantage = group_normalised_advantage(rewards, self.scale)[..., None]
         written: torch.Tensor | None = None
         for _ in range(self.inner_steps):
             log_ratio = batch.policy.token_log_ratio(batch.prompts, batch.responses)  # (S, B, K, T)
             written = log_ratio.detach() if written is None else written
             gain = clipped_surrogate(log_ratio - written, advantage, self.clip)
-            yield (beta * k3_kl(log_ratio) - gain).sum(-1).mean((1, 2))
+            loss = beta * k3_kl(log_ratio) - gain if in_loss else -gain
+            yield loss.sum(-1).mean((1, 2))
