@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from alignsim.envs.simplified import SimplifiedEnvironment
     from alignsim.experiment import run_experiment
     from alignsim.methods.dpo import train_policy_with_dpo
-    from alignsim.methods.rlhf import train_policy_with_rlhf, train_reward_model
+    from alignsim.methods.rlhf import train_policy_with_rlhf
+    from alignsim.methods.two_stage import train_reward_model
     from alignsim.models.policy import PolicyModel
     from alignsim.models.reward import RewardModel
 
@@ -22,7 +23,7 @@ _HOME_OF = {
     "SimplifiedEnvironment": "alignsim.envs.simplified",
     "PolicyModel": "alignsim.models.policy",
     "RewardModel": "alignsim.models.reward",
-    "train_reward_model": "alignsim.methods.rlhf",
+    "train_reward_model": "alignsim.methods.two_stage",
     "train_policy_with_rlhf": "alignsim.methods.rlhf",
     "train_policy_with_dpo": "alignsim.methods.dpo",
     "run_experiment": "alignsim.experiment",

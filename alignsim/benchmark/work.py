@@ -27,8 +27,9 @@ from alignsim.evaluation.value import is_enumerable, policy_value
 from alignsim.methods.dpo import train_policy_with_dpo
 from alignsim.methods.policy_optimiser import STEPS_IN_BLOCK
 from alignsim.methods.rl.rloo import RLOO
-from alignsim.methods.rlhf import train_policy_with_rlhf, train_reward_model
+from alignsim.methods.rlhf import train_policy_with_rlhf
 from alignsim.methods.supervised import Supervised
+from alignsim.methods.two_stage import train_reward_model
 from alignsim.models.config import ModelConfig
 from alignsim.models.reward import RewardModel
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import field
 
 from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
@@ -16,35 +15,29 @@ from pydantic.dataclasses import dataclass
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
 from alignsim.lazy import torch
-from alignsim.methods.base import Method, Task, Trained, fitted
+from alignsim.methods.base import Task
 from alignsim.methods.policy_optimiser import Reward
-from alignsim.methods.rlhf import train_reward_model
-from alignsim.methods.supervised import Supervised
+from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.policy import Policy, Sampled
+from alignsim.models.reward import RewardModel
 
 
 @dataclass(frozen=True, config=STRICT)
-class BestOfN(Method):
+class BestOfN(TwoStageMethod):
     """`conf/method/best_of_n.yaml`.
 
     It has no KL term: `n`, not beta, says how far it goes from the reference. Where responses are not enumerable its
     `kl` is a bound from above, and its value one from below.
 
     Attributes:
-        supervised: how the reward model is fitted to the pairs.
         n: how many responses of the reference policy it picks from.
     """
 
-    supervised: Supervised = field(default_factory=Supervised)
     n: PositiveInt = 32
 
-    def train(self, task: Task) -> Trained:
-        """Fit a reward model to the pairs."""
-        reward_model = train_reward_model(
-            task.env, task.data, beta=task.beta, model=task.model, settings=self.supervised, monitor=task.monitor
-        )
-        policy = BestOfNPolicy(task.env, reward_model, reward_model.of_all, self.n)
-        return Trained(policy, fitted(reward_model), scorer=reward_model, reward_model=reward_model)
+    def policy_for(self, reward_model: RewardModel, task: Task) -> BestOfNPolicy:
+        """Let the reward model pick."""
+        return BestOfNPolicy(task.env, reward_model, reward_model.of_all, self.n)
 
 
 class BestOfNPolicy(Policy):
@@ -84,7 +77,7 @@ class BestOfNPolicy(Policy):
 
 
 def best_of_n_kl_bound(n: int) -> float:
-    """Log n - (n - 1) / n, in nats: at least KL(best of n || reference) (Beirami et al. 2024, theorem 1)."""
+    """Log n - (n - 1) / n, in nats: at least KL(best of n || reference) (Beirami et al. 2024, theorem 3.1)."""
     return math.log(n) - (n - 1) / n
 
 

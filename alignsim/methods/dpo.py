@@ -63,6 +63,6 @@ def train_policy_with_dpo(
         The policy of the best validation loss of each seed; its `fit` says which step that was.
     """
     task = Task(env, data or env.preference_data(), model or ModelConfig(), beta, monitor or Monitor())
-    policy = DPO(supervised=settings or Supervised()).train(task).policy
+    policy = (DPO(supervised=settings) if settings else DPO()).train(task).policy
     assert isinstance(policy, PolicyModel)
     return policy

@@ -14,12 +14,12 @@ from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
 from alignsim.lazy import torch
-from alignsim.methods.base import Method, Monitor, Task, Trained, fitted
+from alignsim.methods.base import Method, Monitor, Task, Trained
 from alignsim.methods.dpo import dpo_loss
 from alignsim.methods.policy_optimiser import PolicyFit, Reward, Stage, Step, fresh_responses, take_steps
-from alignsim.methods.rlhf import train_reward_model
-from alignsim.methods.supervised import Supervised
+from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.policy import PolicyModel
+from alignsim.models.reward import RewardModel
 
 #: Whether a label is drawn, or both labels count, each as much as it is probable.
 Labels = Literal["sampled", "expected"]
@@ -40,25 +40,20 @@ class OwnPairs(PolicyFit):
 
 
 @dataclass(frozen=True, config=STRICT)
-class OnlineDPO(Method):
+class OnlineDPO(TwoStageMethod):
     """`conf/method/online_dpo.yaml`: labelled by a reward model that was fitted to the pairs.
 
     Attributes:
-        supervised: how the reward model is fitted to the pairs.
         on_policy: how the policy is fitted to its own pairs.
     """
 
-    supervised: Supervised = field(default_factory=Supervised)
     on_policy: OwnPairs = field(default_factory=OwnPairs)
 
-    def train(self, task: Task) -> Trained:
-        """Fit a reward model to the pairs, then a policy to pairs of its own that the reward model labels."""
-        reward_model = train_reward_model(
-            task.env, task.data, beta=task.beta, model=task.model, settings=self.supervised, monitor=task.monitor
-        )
+    def policy_for(self, reward_model: RewardModel, task: Task) -> PolicyModel:
+        """Fit a fresh policy to pairs of its own that the reward model labels."""
         policy = task.model.new_policy(task.env)
         fit_to_own_pairs(policy, reward_model, self.on_policy, beta=task.beta, monitor=task.monitor)
-        return Trained(policy, fitted(reward_model), scorer=reward_model, reward_model=reward_model)
+        return policy
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
-from alignsim.methods.base import Method, Monitor, Task, Trained, fitted
+from alignsim.methods.base import Monitor, Task
 from alignsim.methods.policy_optimiser import (
     STEPS_IN_BLOCK,
     PolicyFit,
@@ -21,9 +21,9 @@ from alignsim.methods.policy_optimiser import (
     fresh_responses,
     take_steps,
 )
-from alignsim.methods.rlhf import train_reward_model
-from alignsim.methods.supervised import Supervised
+from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.policy import PolicyModel
+from alignsim.models.reward import RewardModel
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -40,7 +40,7 @@ class Imitation(PolicyFit):
 
 
 @dataclass(frozen=True, config=STRICT)
-class RAFT(Method):
+class RAFT(TwoStageMethod):
     """`conf/method/raft.yaml`.
 
     Its objective has no KL term, and beta does not enter: were it trained for ever, it would write what the reward
@@ -48,21 +48,16 @@ class RAFT(Method):
     reference, so that the number of iterations and K decide how far it goes.
 
     Attributes:
-        supervised: how the reward model is fitted to the pairs.
         imitation: how the policy is fitted to its own best responses.
     """
 
-    supervised: Supervised = field(default_factory=Supervised)
     imitation: Imitation = field(default_factory=Imitation)
 
-    def train(self, task: Task) -> Trained:
-        """Fit a reward model to the pairs, then a policy to the best of its own responses."""
-        reward_model = train_reward_model(
-            task.env, task.data, beta=task.beta, model=task.model, settings=self.supervised, monitor=task.monitor
-        )
+    def policy_for(self, reward_model: RewardModel, task: Task) -> PolicyModel:
+        """Fit a fresh policy to the best of its own responses."""
         policy = task.model.new_policy(task.env)
         imitate_best(policy, reward_model, self.imitation, beta=task.beta, monitor=task.monitor)
-        return Trained(policy, fitted(reward_model), scorer=reward_model, reward_model=reward_model)
+        return policy
 
 
 def imitate_best(policy: PolicyModel, reward: Reward, settings: Imitation, *, beta: float, monitor: Monitor) -> None:

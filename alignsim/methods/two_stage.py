@@ -1,0 +1,82 @@
+"""What two-stage methods share: a reward model is fitted to the pairs, and what follows learns from it alone."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import field
+
+from pydantic.dataclasses import dataclass
+
+from alignsim.config.schema import STRICT
+from alignsim.envs.base import Environment, PreferenceData, Preferences
+from alignsim.lazy import torch
+from alignsim.methods.base import Method, Monitor, Task, Trained, fitted
+from alignsim.methods.losses import bradley_terry_loss
+from alignsim.methods.supervised import Supervised, fit_to_preferences
+from alignsim.models.config import ModelConfig
+from alignsim.models.policy import Policy
+from alignsim.models.reward import RewardModel
+
+
+@dataclass(frozen=True, config=STRICT)
+class TwoStageMethod(Method):
+    """A method whose first stage is a reward model: a subclass says what becomes of it.
+
+    Attributes:
+        supervised: how the reward model is fitted to the pairs.
+    """
+
+    supervised: Supervised = field(default_factory=Supervised)
+
+    @abstractmethod
+    def policy_for(self, reward_model: RewardModel, task: Task) -> Policy:
+        """The second stage: a policy for the learned reward, which is only ever evaluated."""
+
+    def train(self, task: Task) -> Trained:
+        """Fit a reward model to the pairs, then make a policy for it."""
+        reward_model = train_reward_model(
+            task.env, task.data, beta=task.beta, model=task.model, settings=self.supervised, monitor=task.monitor
+        )
+        policy = self.policy_for(reward_model, task)
+        return Trained(policy, fitted(reward_model), scorer=reward_model, reward_model=reward_model)
+
+
+def train_reward_model(
+    env: Environment,
+    data: PreferenceData | None = None,
+    *,
+    beta: float = 0.5,
+    model: ModelConfig | None = None,
+    settings: Supervised | None = None,
+    monitor: Monitor | None = None,
+) -> RewardModel:
+    """Fit a fresh reward model to preference pairs by maximum likelihood, every seed of the environment at once.
+
+    Args:
+        env: the environment, stacked over its seeds.
+        data: the pairs, by default `env.preference_data()`.
+        beta: scale of the reward model's output, above 0: the weight of the KL term of the RL that follows.
+        model: the models' configuration.
+        settings: how the reward model is fitted.
+        monitor: hears the losses.
+
+    Returns:
+        The reward model of the best validation loss of each seed; its `fit` says which step that was.
+    """
+    reward_model = (model or ModelConfig()).new_reward_model(env, beta)
+    data = data or env.preference_data()
+    train, validation = (Preferences(p.prompts, reward_model.view(p.responses)) for p in (data.train, data.validation))
+
+    def loss(reward_model: RewardModel, pairs: Preferences) -> torch.Tensor:
+        chosen, rejected = reward_model.of_view(pairs.prompts, pairs.responses).unbind(-1)
+        return bradley_terry_loss(chosen, rejected)
+
+    fit_to_preferences(
+        reward_model,
+        loss,
+        PreferenceData(train, validation),
+        settings or Supervised(),
+        phase="reward_model",
+        monitor=monitor or Monitor(),
+    )
+    return reward_model
