@@ -1,4 +1,4 @@
-"""Learning curves: losses of the supervised stages, the policy's true value, and what RL does to both rewards."""
+"""Learning curves: losses on pairs, the policy's true value, and both rewards where it learns from its own samples."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class _Panel:
 
 
 _PANELS = (
-    _Panel("Loss, nats per pair\n(solid: validation,\ndashed: training)", "validation_loss", "training_loss"),
+    _Panel("Loss, mean over pairs\n(solid: validation,\ndashed: training)", "validation_loss", "training_loss"),
     _Panel("True normalized value\nof the policy", "normalized_value"),
-    _Panel("Reward along RL\n(solid: true,\ndashed: learned)", "true_reward", "learned_reward", dashed_band=True),
+    _Panel("Reward of the policy\n(solid: true,\ndashed: learned)", "true_reward", "learned_reward", dashed_band=True),
 )
 
 #: Of so many settings at most the end is told in the title.
@@ -56,7 +56,8 @@ _MOST_TOLD = 3
 
 _READING = (
     "Above, a validation loss that rises while the training loss falls is overfitting; "
-    "the weights of the lowest one are kept. In the middle is how good the policy truly is while it trains. "
+    "the weights of the lowest one are kept; losses of different kinds are not to be compared. "
+    "In the middle is how good the policy truly is while it trains. "
     "Below, where the learned reward leaves the true one, the policy exploits errors of its reward model. "
     "The numbers are in the history.csv of each condition."
 )
@@ -73,7 +74,8 @@ def draw(study: Study) -> list[Drawing]:
     curves = _carried_on(load_histories(study, rows.run.unique())).merge(rows[["run", "seed", "setting", "variant"]])
     for name in {"true_reward", *(measure for panel in _PANELS for measure in (panel.solid, panel.dashed))} - {""}:
         curves[name] = curves.get(name, np.nan)
-    curves["true_reward"] = curves.true_reward.where(_in_rl(curves))
+    curves["true_reward"] = curves.true_reward.where(_on_own_samples(curves))
+    curves["learned_reward"] = curves.learned_reward.where(_has_learned_from_pairs(curves))
     panels = [panel for panel in _PANELS if curves[panel.solid].notna().any()]
     if not panels:
         return []
@@ -93,9 +95,14 @@ def _carried_on(curves: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(stages, ignore_index=True) if stages else curves
 
 
-def _in_rl(curves: pd.DataFrame) -> pd.Series[bool]:
-    """Which rows belong to a stage that trains against a learned reward."""
+def _on_own_samples(curves: pd.DataFrame) -> pd.Series[bool]:
+    """Which rows belong to a stage in which a policy learns from rewards of what it writes."""
     return curves.learned_reward.notna().groupby([curves.run, curves.phase]).transform("any")
+
+
+def _has_learned_from_pairs(curves: pd.DataFrame) -> pd.Series[bool]:
+    """Which rows are of a run that fitted something to pairs: in any other, samples are rewarded by the true reward."""
+    return curves.validation_loss.notna().groupby(curves.run).transform("any")
 
 
 def _draw_curves(
@@ -132,9 +139,9 @@ def _draw_curves(
     handles = [look.handle(variant) for variant, look in styles.items() if (curves.variant == variant).any()]
     notes = [f"Lines: mean over {seed_counts(study.rows)}; one that has stopped stays as it was. Bands: its interval."]
     notes[0] += more_of(hidden[0], "setting") + more_of(hidden[1], "variant")
-    notes += ["Rewards: the learned one of the samples that RL trains on, the true one on held-out prompts."] * (
-        len(panels) == len(_PANELS)
-    )
+    notes += [
+        "Rewards: the learned one of the samples that the policy trains on, the true one on held-out prompts."
+    ] * (len(panels) == len(_PANELS))
     notes += interval_notes(study, study.rows)
     titles = _titles(curves, list(styles), len(shown))
     return finish("learning_curves", "Learning curves", titles, _READING, figure, handles, notes)
@@ -170,7 +177,7 @@ def _thinned(known: pd.DataFrame) -> pd.DataFrame:
 
 
 def _titles(curves: pd.DataFrame, variants: list[str], n_settings: int) -> list[str]:
-    """By how much the learned reward is above the true one when RL ends; a mean over unlike settings says little."""
+    """By how much the learned reward is above the true one at the end; a mean over unlike settings says little."""
     titles = ["Losses, true value and rewards along training"]
     ends = curves.sort_values("step").groupby(["variant", "setting", "seed"], as_index=False).last()
     ends = ends.assign(exploited=ends.learned_reward - ends.true_reward).dropna(subset="exploited")
@@ -180,5 +187,5 @@ def _titles(curves: pd.DataFrame, variants: list[str], n_settings: int) -> list[
         for variant, setting, interval in zip(table.variant, table.setting, intervals(table), strict=True):
             place = f" in {flat(str(setting))}" if n_settings > 1 else ""
             parts += [f"{signed(interval)} with {name_of(variant)}{place}"] * (variant in variants)
-        titles.append(f"Learned minus true reward at the end of RL: {'; '.join(parts)}")
+        titles.append(f"Learned minus true reward at the end of training: {'; '.join(parts)}")
     return titles

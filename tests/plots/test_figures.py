@@ -508,7 +508,17 @@ def test_learning_curves_show_losses_values_and_rewards_with_bands(tmp_path):
     assert len(true.get_xdata()) <= 60
     assert {learned.get_linestyle(), true.get_linestyle()} == {"-", "--"}
     assert all(len(axes.collections) for axes in grid.ravel())
-    assert "Learned minus true reward at the end of RL: +0.530" in drawing.says
+    assert "Learned minus true reward at the end of training: +0.530" in drawing.says
+
+
+def test_the_reward_of_an_oracle_is_not_drawn_as_a_learned_one(tmp_path):
+    made = in_files(tmp_path)
+    for file in tmp_path.glob("rlhf-*/history.csv"):
+        history = pd.read_csv(file)
+        history[history.phase == "rl"].to_csv(file, index=False)
+    drawing = curves.draw(made)[0]
+    assert "Learned" not in drawing.says
+    assert [line.get_linestyle() for line in lines_of(drawing.figure.axes[-1])] == ["-"]
 
 
 def test_without_training_curves_there_is_no_such_figure(tmp_path):
