@@ -1,6 +1,6 @@
-"""Losses and advantages that several methods use, as pure functions of log-probabilities and rewards.
+"""What reward models and policy optimisers learn by, as pure functions of log-probabilities and rewards.
 
-What only one method uses is in its own module.
+The loss that makes a method what it is stands in its own module.
 """
 
 from __future__ import annotations

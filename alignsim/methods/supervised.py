@@ -20,9 +20,8 @@ from alignsim.streams import Streams
 
 Model = TypeVar("Model", bound=StackedModel)
 
-#: From a model and a batch of pairs to the loss of each pair, (S, B), in nats.
+#: From a model and a batch of pairs to the loss of each pair, (S, B), in whatever that loss is counted.
 PairLoss = Callable[[Model, Preferences], "torch.Tensor"]
-
 
 #: Validation pairs that are looked at together: bounds memory, stays in cache.
 _LOOKED_AT_AT_ONCE = 128

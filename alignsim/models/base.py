@@ -22,7 +22,7 @@ class Fit:
 
     Attributes:
         best_step: the step whose weights were kept, the one of the smallest validation loss, (S,).
-        validation_loss: the loss on the validation pairs at that step, in nats for a pair, (S,).
+        validation_loss: the mean loss over the validation pairs at that step, in whatever it is counted, (S,).
     """
 
     best_step: torch.Tensor

@@ -1,4 +1,4 @@
-"""The network behind policies and reward models: a masked autoregressive multilayer perceptron, stacked over seeds.
+"""The default network: a masked autoregressive multilayer perceptron, stacked over seeds.
 
 Pure functions of a dictionary of parameters, each with a leading seed axis. What the logits mean (a policy, a
 reward) is said in `policy` and `reward`.

@@ -187,9 +187,7 @@ class _DecoderSampler(Sampler):
                 logits = decoder.next(tokens[..., t - 1] if t else None).expand(-1, -1, samples, -1)
                 if t == 0:
                     decoder.branch(samples)
-                offset = at_position(by_response(offsets(tokens)), t).permute(
-                    0, 3, 2, 1
-                )  # (S, B, K, V) or to broadcast
+                offset = at_position(by_response(offsets(tokens)), t).permute(0, 3, 2, 1)  # broadcasts to (S, B, K, V)
                 below = (logits + offset).softmax(-1).cumsum(-1)[..., :-1]
                 tokens[..., t] = (noise[..., None] >= below).sum(-1)
                 seen.append(logits)
