@@ -20,6 +20,10 @@ Numbers = npt.NDArray[np.float64]
 #: Two-sided level of every interval, test and verdict.
 LEVEL = 0.05
 
+#: With fewer seeds than this nothing is concluded: bootstrap intervals are too narrow, and tests do not keep their
+#: level for skewed seeds.
+FEWEST_SEEDS = 8
+
 #: How likely a true effect is to be found with as many seeds as are said to be needed.
 POWER = 0.8
 
@@ -42,8 +46,8 @@ class Interval(NamedTuple):
 
     @property
     def lead(self) -> int | None:
-        """1 where the whole interval is above 0, -1 where it is below, 0 where it holds 0; None for one seed."""
-        return int(self.low > 0) - int(self.high < 0) if self.n > 1 else None
+        """1 where the whole interval is above 0, -1 where it is below, 0 where it holds 0; None for too few seeds."""
+        return int(self.low > 0) - int(self.high < 0) if self.n >= FEWEST_SEEDS else None
 
     def __str__(self) -> str:
         """Such as `0.334 [0.295, 0.381]`; without the ends where there are none."""

@@ -22,6 +22,7 @@ from alignsim.evidence import Evidence, NoEvidenceError, evidence_of
 from alignsim.registry import Registered, Registry
 from alignsim.results.versions import CODE
 from alignsim.statistics import (
+    FEWEST_SEEDS,
     LEVEL,
     Interval,
     difference_p,
@@ -37,9 +38,6 @@ from alignsim.statistics import (
 )
 from alignsim.study import Study
 from alignsim.wording import counted, limit, where_predicted
-
-#: With fewer seeds than this a verdict is always inconclusive: the tests do not keep their level for skewed seeds.
-FEWEST_SEEDS = 8
 
 #: More seeds than this are not told as a number.
 MANY_SEEDS = 100_000

@@ -110,13 +110,14 @@ def test_the_headline_follows_the_numbers_and_turns_over_with_them(swap):
     way = "behind" if swap else "ahead"
     many = headline("rlhf", "dpo", {"a": ahead, "b": tie, "c": unclear, "d": mean_interval([0.1])})
     assert many == (
-        f"RLHF against DPO in 4 settings: {way} in 1, within 0.05 in 1, no difference detected in 1, one seed only in 1"
+        f"RLHF against DPO in 4 settings: {way} in 1, within 0.05 in 1, no difference detected in 1, too few seeds in 1"
     )
     assert signed(ahead).startswith("-0.287 [-0.3" if swap else "+0.287 [0.2")
 
 
-def test_one_seed_concludes_nothing():
+def test_few_seeds_conclude_nothing():
     assert "no conclusion" in headline("rlhf", "dpo", {"gap": mean_interval([0.7])})
+    assert "7 seeds are too few" in headline("rlhf", "dpo", {"gap": mean_interval([0.7, 0.8] * 3 + [0.7])})
     assert "one seed" in signed(mean_interval([0.7]))
 
 

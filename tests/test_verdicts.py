@@ -10,9 +10,9 @@ from alignsim import statistics
 from alignsim.config.claims import Claim
 from alignsim.evaluation.measures import MEASURES
 from alignsim.registry import Registered, Registry
-from alignsim.statistics import LEVEL
+from alignsim.statistics import FEWEST_SEEDS, LEVEL
 from alignsim.study import Study, name_settings_and_variants
-from alignsim.verdicts import FEWEST_SEEDS, judge, verdicts_text
+from alignsim.verdicts import judge, verdicts_text
 
 COMPARED = {"condition": {"method": "rlhf"}, "baseline": {"method": "dpo"}}
 GAP, NO_GAP = {"env": "gap"}, {"env": "no_gap"}

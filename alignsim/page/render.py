@@ -13,10 +13,10 @@ import pandas as pd
 
 from alignsim.page.provenance import moment, provenance
 from alignsim.registry import Registry
-from alignsim.statistics import LEVEL, Interval, three
+from alignsim.statistics import FEWEST_SEEDS, LEVEL, Interval, three
 from alignsim.study import NAMES, Study
 from alignsim.summary import PRIMARY, seeds_text
-from alignsim.verdicts import FEWEST_SEEDS, MOST_DIVERGED, Verdict
+from alignsim.verdicts import MOST_DIVERGED, Verdict
 from alignsim.wording import counted, p_text, prediction, quantity
 
 if TYPE_CHECKING:

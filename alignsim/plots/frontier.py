@@ -157,10 +157,8 @@ def _titles(rows: pd.DataFrame, variants: list[str]) -> list[str]:
         turns = [_turn(group) for _, group in members.groupby("place") if group[_BETA].nunique() > 1]
         name = name_of(variant)
         if len(turns) > 1:
-            count = sum(turn.falls for turn in turns)
-            titles.append(
-                f"{name}: true reward falls at small beta, although KL rises, in {count} of {len(turns)} settings"
-            )
+            count = f"{sum(turn.falls for turn in turns)} of {len(turns)} settings"
+            titles.append(f"{name}: true reward surely falls at small beta, although KL rises, in {count}")
         elif turns:
             titles.append(f"{name}: {_told(turns[0])}")
     return titles
@@ -170,6 +168,8 @@ def _told(turn: _Turn) -> str:
     where = f"true reward is highest at beta {turn.best:g} (KL {turn.best_kl:.1f})"
     if turn.best == turn.least:
         return f"{where}, the smallest beta"
+    if turn.change.lead is None:
+        return f"{where}; too few seeds to say whether it falls from there on"
     told = f"{where} and changes by {signed(turn.change)} down to beta {turn.least:g} (KL {turn.least_kl:.1f})"
     return told + (": more KL for less reward" if turn.falls else ": no loss detected")
 

@@ -148,8 +148,8 @@ def _told(ends: Mapping[tuple[str, str, str], Interval], settings: list[str], va
 def _where_rl_fails(name: str, key: str, values: list[float], found: list[Interval]) -> str:
     """From which value on, up or down the axis, the computational part is above 0 for this and all that follow."""
     called = name_of_key(key)
-    if all(interval.n < 2 for interval in found):
-        return f"{name}: one seed, so no interval of the computational part of its regret"
+    if all(interval.lead is None for interval in found):
+        return f"Too few seeds to say where RL itself falls short with {name}"
     above = np.array([interval.lead == 1 for interval in found])
     if above.all():
         return f"RL itself falls short with {name} at every {called} from {values[0]:g} to {values[-1]:g}"

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from alignsim.results.files import write_whole
-from alignsim.statistics import Interval
+from alignsim.statistics import FEWEST_SEEDS, Interval
 from alignsim.study import Study, flat
 from alignsim.summary import PRIMARY
 
@@ -34,9 +34,6 @@ Dash: TypeAlias = Literal["-", "--", ":", "-."] | tuple[float, tuple[float, ...]
 TIE = 0.05
 
 VALUE_LABEL = "Normalized value\n(0 = reference policy, 1 = optimum)"
-
-#: With fewer seeds a bootstrap interval is too narrow.
-_FEW_SEEDS = 8
 
 
 @dataclass(frozen=True)
@@ -172,7 +169,7 @@ def interval_notes(study: Study, rows: pd.DataFrame) -> list[str]:
     else:
         kind = "Intervals: 95 % BCa bootstrap over seeds."
         several = counts[counts > 1]
-        if len(several) and several.min() < _FEW_SEEDS:
+        if len(several) and several.min() < FEWEST_SEEDS:
             kind += f" With as few as {several.min()} seeds they are too narrow."
     return [kind] + ([study.left_out] if study.left_out else [])
 
@@ -192,7 +189,7 @@ def signed(interval: Interval) -> str:
 
 
 def headline(variant: str, baseline: str, advantages: Mapping[str, Interval]) -> str:
-    """A title that says what the intervals show, and no more.
+    """A title that says what the intervals show, and no more; with few seeds that is nothing.
 
     Args:
         variant: what is compared.
@@ -202,12 +199,15 @@ def headline(variant: str, baseline: str, advantages: Mapping[str, Interval]) ->
     ahead, behind = name_of(variant), name_of(baseline)
     if all(interval.n < 2 for interval in advantages.values()):
         return f"{ahead} and {behind}: one seed, so no interval and no conclusion"
+    if all(interval.lead is None for interval in advantages.values()):
+        most = max(interval.n for interval in advantages.values())
+        return f"{ahead} and {behind}: {most} seeds are too few for a conclusion"
     words = {
         "ahead": f"{ahead} is ahead of {behind} by {{:.3f}}",
         "behind": f"{behind} is ahead of {ahead} by {{:.3f}}",
         f"within {TIE:g}": f"{ahead} and {behind} are within {TIE:g} of each other",
         "no difference detected": f"no difference of {ahead} and {behind} detected",
-        "one seed only": f"one seed of {ahead} and {behind}, no conclusion",
+        "too few seeds": f"too few seeds of {ahead} and {behind} for a conclusion",
     }
     found = {setting: _outcome(interval) for setting, interval in advantages.items()}
     if len(found) > 3:
@@ -224,11 +224,11 @@ def headline(variant: str, baseline: str, advantages: Mapping[str, Interval]) ->
 
 def _outcome(interval: Interval) -> str:
     """What an advantage and its interval show."""
-    if interval.n < 2:
-        return "one seed only"
+    if interval.lead is None:
+        return "too few seeds"
     if interval.low > -TIE and interval.high < TIE:
         return f"within {TIE:g}"
-    return {1: "ahead", -1: "behind"}.get(interval.lead or 0, "no difference detected")
+    return {1: "ahead", -1: "behind"}.get(interval.lead, "no difference detected")
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
