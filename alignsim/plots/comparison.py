@@ -93,9 +93,8 @@ def _notes(study: Study, found: _Found, in_columns: bool) -> list[str]:
     small, large = ("Dots", "Large marks") if in_columns else ("Pale marks", "Full marks")
     notes = [f"{small}: seeds. {large}: mean and interval over {seed_counts(study.rows)}."]
     if found:
-        pairs = dict.fromkeys(f"{name_of(v)} - {name_of(b)}" for v, b in found)
-        if len(pairs) > 4:
-            pairs = dict.fromkeys(f"its row - {name_of(b)}" for _, b in found)
+        apart = study.rows.variant.nunique() > _MOST_VARIANTS
+        pairs = dict.fromkeys(f"{'its row' if apart else name_of(v)} - {name_of(b)}" for v, b in found)
         named = f"at the right: {', then '.join(list(pairs)[:4])}," if not in_columns else "above:"
         notes.append(f"Numbers {named} difference on the same seeds, mean [interval].")
     if len(study.comparisons) > MOST_COMPARISONS:
