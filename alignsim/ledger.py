@@ -90,7 +90,7 @@ class Ledger:
         shown = [r for r in reports if r.state != "skipped" or counts["skipped"] <= SKIPPED_IN_TABLE]
         shown.sort(key=lambda report: order.index(report.state))
         width = max((len(report.title) for report in shown), default=0)
-        lines = [f"{counted(counts, len(reports))}, in {duration(time.monotonic() - self.began)}"]
+        lines = [f"{tally(counts, len(reports))}, in {duration(time.monotonic() - self.began)}"]
         for report in shown:
             told = report.note or duration(report.seconds)
             lines.append(f"  {report.state:<9} {report.title:<{width}}   {report.name}   {told}")
@@ -104,7 +104,7 @@ class Ledger:
         return "\n".join(lines)
 
 
-def counted(counts: Mapping[Prospect, int] | Mapping[JobState, int], total: int) -> str:
+def tally(counts: Mapping[Prospect, int] | Mapping[JobState, int], total: int) -> str:
     """Such as `3 conditions: 1 failed, 2 finished`."""
     parts = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     return f"{total} condition{'s' * (total != 1)}" + (f": {parts}" if parts else "")

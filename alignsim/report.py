@@ -13,6 +13,7 @@ from alignsim.study import Study
 from alignsim.summary import summary, summary_text, verdicts_shown
 from alignsim.tuning import trials, tuned_yaml, tuning_text
 from alignsim.verdicts import judge, verdicts_text
+from alignsim.wording import as_typed
 
 if TYPE_CHECKING:
     from alignsim.plots.style import Drawing
@@ -74,8 +75,7 @@ def _report_search(study: Study, folder: Path, command: str) -> list[Path]:
     table = trials(study)
     if table.empty:
         return []
-    command = f"python scripts/train.py {command.removeprefix('train ')}" if command else ""
-    tuned = tuned_yaml(study, table, command)
+    tuned = tuned_yaml(study, table, as_typed(command) if command else "")
     write_whole(
         {
             folder / TRIALS: lambda path: table.to_csv(path, index=False),

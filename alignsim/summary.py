@@ -37,11 +37,11 @@ def summary(study: Study) -> pd.DataFrame:
     found["seeds"] -= found.diverged
     columns = {name: np.full((3, len(found)), np.nan) for name in MEASURES}
     middle = np.full(len(found), np.nan)
-    counted = rows.assign(group=groups.ngroup())[~rows.left_out].sort_values("group", kind="stable")
-    sizes = counted.groupby("group").size()
+    kept = rows.assign(group=groups.ngroup())[~rows.left_out].sort_values("group", kind="stable")
+    sizes = kept.groupby("group").size()
     for size in sizes.unique():
         chosen = sizes.index[sizes == size].to_numpy()
-        members = counted[counted.group.isin(chosen)]
+        members = kept[kept.group.isin(chosen)]
         for name in MEASURES:
             values = members[name].to_numpy().reshape(len(chosen), size)
             columns[name][:, chosen] = np.array([interval[:3] for interval in mean_intervals(values)]).T

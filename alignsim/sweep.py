@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from alignsim.jobs import Job, Report
-from alignsim.ledger import Ledger, counted
+from alignsim.ledger import Ledger, tally
 from alignsim.results.states import Prospect
 
 
@@ -131,7 +131,7 @@ class Sweep:
                 state, words = "failed", f"cannot be read: {error}"
             counts[state] += 1
             print(f"{state:<9} {job.title:<{width}}   {words}")
-        print(f"dry run of {counted(counts, len(self.jobs))}; nothing was done")
+        print(f"dry run of {tally(counts, len(self.jobs))}; nothing was done")
 
     def _print_header(self) -> None:
         """Where the results of a sweep are, and what all its jobs share."""
@@ -139,7 +139,7 @@ class Sweep:
             folders = {job.folder.path.parent for job in self.jobs.values()}
             where = f"{folders.pop()}" if len(folders) == 1 else f"{len(folders)} studies"
             told = f", all with {' '.join(sorted(self.worker.common))}" if self.worker.common else ""
-            print(f"{counted({}, len(self.jobs))} in {where}{told}")
+            print(f"{tally({}, len(self.jobs))} in {where}{told}")
 
     def close(self) -> None:
         """Leave nothing behind that only this command needed."""

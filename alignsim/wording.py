@@ -1,4 +1,4 @@
-"""Claims and numbers in words, as the screen, the page and the reasons of verdicts have them."""
+"""Claims, numbers and commands in words, as the screen, the page and the reasons of verdicts have them."""
 
 from __future__ import annotations
 
@@ -61,3 +61,9 @@ def limit(claim: Claim) -> str:
 def counted(n: int, thing: str) -> str:
     """Such as `1 seed` or `4 seeds`."""
     return f"{n} {thing}{'s' * (n != 1)}"
+
+
+def as_typed(command: str) -> str:
+    """A command as a user types it, from its name and arguments, such as `train -m ...`."""
+    name, _, rest = command.partition(" ")
+    return f"python scripts/{name}.py {rest}".strip()

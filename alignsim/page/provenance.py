@@ -13,7 +13,7 @@ from alignsim.results.folder import RunFolder
 from alignsim.results.states import Status
 from alignsim.results.tables import span
 from alignsim.study import NAMES, Study, condition_keys
-from alignsim.wording import counted
+from alignsim.wording import as_typed, counted
 
 #: How many values of a key, and how many commands, are told.
 MOST_VALUES, MOST_COMMANDS = 20, 20
@@ -32,7 +32,7 @@ def provenance(study: Study, registry: Registry, command: str) -> dict[str, Any]
     rows, statuses = study.all_rows, _statuses(study)
     moments = sorted(moment for status in statuses for moment in (status.started, status.ended or "") if moment)
     typed = list(dict.fromkeys([*([registry.command] if registry.command else []), *(s.command for s in statuses)]))
-    commands = [_as_typed(text) for text in typed if text]
+    commands = [as_typed(text) for text in typed if text]
     left = len(commands) - MOST_COMMANDS
     commands = commands[:MOST_COMMANDS] + [f"... and {left} more, in the status.json of each condition"] * (left > 0)
     versions: dict[str, set[str]] = {}
@@ -49,7 +49,7 @@ def provenance(study: Study, registry: Registry, command: str) -> dict[str, Any]
         "count": f"{counted(len(conditions), 'condition')}, {counted(len(rows), 'run')} (of a condition with a seed).",
         "trained": f"{moment(moments[0])} to {moment(moments[-1])}" if moments else "at an unknown time",
         "date": moment(datetime.now(timezone.utc).isoformat()),
-        "commands": [*commands, _as_typed(command)],
+        "commands": [*commands, as_typed(command)],
         "versions": [(key, ", ".join(sorted(values))) for key, values in versions.items()],
         "varied": [(key, _values(rows[key])) for key in ("method", "env", *study.varied)],
         "shared": [(key, _values(rows[key])) for key in shared],
@@ -62,12 +62,6 @@ def moment(text: str) -> str:
         return f"{datetime.fromisoformat(text).astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
     except ValueError:  # edited by hand
         return text
-
-
-def _as_typed(command: str) -> str:
-    """`train -m ...` as a user types it."""
-    name, _, rest = command.partition(" ")
-    return f"python scripts/{name}.py {rest}".strip()
 
 
 def _values(column: pd.Series) -> str:
