@@ -148,6 +148,9 @@ def test_plot_without_results_says_what_there_is(trained, tmp_path):
     [
         (["env.complexty_factor=3"], ["env.complexty_factor=3: unknown key; did you mean complexity_factor?"]),
         (["+env.speed=3"], ["env.speed=3: unknown key"]),
+        (["n_pairs=10"], ["n_pairs=10: unknown key; did you mean env.n_pairs? keys:"]),
+        (["method.learning_rate=1"], ["did you mean method.rl.learning_rate or method.supervised.learning_rate? keys"]),
+        (["method.rl=ppo"], ["method.rl=ppo: must be a mapping of keys to values"]),
         (["env=nope"], ["env=nope: unknown option; env has gap, no_gap"]),
         (["-m", "env=gap,nope", "beta=1,0"], ["env=nope: unknown option", "beta=0: must be greater than 0"]),
         (["-m", "env.complexity_factor=1,nan,9"], ["=NaN: must be a finite", "=9: must be at most output_dim=8"]),

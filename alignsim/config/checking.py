@@ -36,7 +36,9 @@ def check(schema: type[T], values: Mapping[str, Any], prefix: str, problems: lis
     allowed = knobs(schema)
     unknown = [key for key in values if key not in allowed]
     for key in unknown:
-        problem = unknown_key(f"{prefix}.{key}" if prefix else key, allowed, values[key])
+        problem = unknown_key(
+            f"{prefix}.{key}" if prefix else key, allowed, values[key], keys_named(key, values, prefix)
+        )
         problems += [replace(problem, key=leaf, value=value) for leaf, value in _leaves(problem.key, problem.value)]
     known, found = {key: value for key, value in values.items() if key in allowed}, len(problems)
     parts = {
@@ -126,6 +128,14 @@ def _with_components(schema: Any) -> dict[str, type]:
     return {name: inner for name, inner in plain if _components(inner) or _with_components(inner)}
 
 
+def keys_named(name: str, values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The dotted keys of single values below some parts that have this name, such as `method.rl.steps` for `steps`."""
+    leaves = [
+        leaf for part, inner in values.items() for leaf, _ in _leaves(f"{prefix}.{part}" if prefix else part, inner)
+    ]
+    return [leaf for leaf in leaves if leaf.endswith(f".{name}") and leaf != f"{prefix}.{name}"]
+
+
 def _leaves(key: str, value: Any) -> list[tuple[str, Any]]:
     """What stands below a key, as dotted keys with their values: what a user typed."""
     if not isinstance(value, Mapping) or not value:
@@ -152,6 +162,7 @@ def _problem(schema: type, details: ErrorDetails, prefix: str) -> Problem:
     if details["type"] == "missing":
         return Problem(key, NO_VALUE, "is missing")
     message = details["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    message = message.replace("an object", "a mapping of keys to values")
     message = message.replace("a valid integer", "a whole number").replace("a valid number", "a number")
     # what is wrong may be how the parts of a value fit together
     whole = details["type"] == "value_error" and isinstance(details["input"], (Mapping, ArgsKwargs))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from alignsim.config.checking import check, component, import_class, knobs
+from alignsim.config.checking import check, component, import_class, keys_named, knobs
 from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem, unknown_key
 from alignsim.config.schema import Component
 from alignsim.config.settings import RunSettings
@@ -68,7 +68,10 @@ def load(values: Mapping[str, Any]) -> TrainConfig:
     rest = {key: value for key, value in values.items() if key not in GROUPS}
     allowed = [*GROUPS, *knobs(RunSettings)]
     unknown = [key for key in rest if key not in allowed]
-    problems += [unknown_key(key, allowed, rest.pop(key)) for key in unknown if key != "experiment"]
+    known = {key: value for key, value in values.items() if key in allowed and key != "claims"}
+    problems += [
+        unknown_key(key, allowed, rest.pop(key), keys_named(key, known)) for key in unknown if key != "experiment"
+    ]
     if rest.pop("experiment", None) is not None:
         problems.append(Problem("experiment", NO_VALUE, "the first line of a preset must be `# @package _global_`"))
     run = check(RunSettings, rest, "", problems)

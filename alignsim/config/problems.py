@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 #: Where the value matters to nobody: the key itself is the problem.
@@ -46,11 +46,18 @@ class ConfigurationError(ValueError):
         super().__init__("\n".join(lines))
 
 
-def unknown_key(key: str, allowed: Iterable[str], value: Any) -> Problem:
-    """The problem of a key that does not exist, with the most similar one that does."""
+def unknown_key(key: str, allowed: Iterable[str], value: Any, deeper: Sequence[str] = ()) -> Problem:
+    """The problem of a key that does not exist, with those that may be meant.
+
+    Args:
+        key: as it was given.
+        allowed: the keys that there are in its place.
+        value: as it was given.
+        deeper: the dotted keys of that name further down; where there are none, the most similar of `allowed` is told.
+    """
     parent, _, name = key.rpartition(".")
     allowed = sorted(allowed)
-    close = difflib.get_close_matches(name, allowed, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
+    meant = deeper or difflib.get_close_matches(name, allowed, n=1)
+    hint = f"did you mean {' or '.join(meant)}? " if meant else ""
     where = f"keys of {parent}" if parent else "keys"
     return Problem(key, value, f"unknown key; {hint}{where}: {', '.join(allowed)}")
