@@ -72,10 +72,10 @@ class PreferenceData:
         return PreferenceData(*(Preferences(pairs.prompts[places], pairs.responses[places]) for pairs in parts))
 
 
-def total(steps: torch.Tensor, tokens: torch.Tensor, vocab_size: int) -> torch.Tensor:
+def sum_over_tokens(values: torch.Tensor, tokens: torch.Tensor, vocab_size: int) -> torch.Tensor:
     """The sum over positions of each token's entry: what broadcasts to (S, B, K, T, V), (S, B, K, T) -> (S, B, K)."""
-    shape = torch.broadcast_tensors(steps[..., 0], tokens)[0].shape
-    return steps.expand(*shape, vocab_size).gather(-1, tokens.expand(shape)[..., None]).squeeze(-1).sum(-1)
+    shape = torch.broadcast_tensors(values[..., 0], tokens)[0].shape
+    return values.expand(*shape, vocab_size).gather(-1, tokens.expand(shape)[..., None]).squeeze(-1).sum(-1)
 
 
 def _as_tuple(seeds: object) -> object:
@@ -203,7 +203,7 @@ class Environment(Component, ABC):
 
     def reference_log_prob(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
         """Log ref(y | x): (S, B, D), (S, B, K, T) -> (S, B, K)."""
-        return total(self.reference_log_probs(prompts, responses), responses, self.vocab_size)
+        return sum_over_tokens(self.reference_log_probs(prompts, responses), responses, self.vocab_size)
 
     def all_responses(self, length: int | None = None) -> torch.Tensor:
         """Every response, or every prefix of this length: (1, 1, V ** T, T), int64, the last token counting fastest."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Literal, NamedTuple
 
-from alignsim.envs.base import Environment, total
+from alignsim.envs.base import Environment, sum_over_tokens
 from alignsim.lazy import torch
 from alignsim.models.base import StackedModel
 from alignsim.models.network import Network, ScalarReader, StackedNetwork, by_response
@@ -156,7 +156,7 @@ class Tokenwise(RewardHead):
         write = model.network.sampler(model.parameters)
         view, score = write(prompts, uniforms, lambda tokens: of_view(prompts, tokens))
         reference = of_view(prompts, view)
-        log_prob = score(log_ratio_head(by_response(reference))) + total(reference, view, env.vocab_size)
+        log_prob = score(log_ratio_head(by_response(reference))) + sum_over_tokens(reference, view, env.vocab_size)
         return Proposal(env.write(view) if model.reads == "content" else view, log_prob)
 
 
