@@ -8,7 +8,7 @@ import pytest
 from tests.commands import TINY, only_folder, run
 
 METHOD = '''
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -21,8 +21,6 @@ from alignsim.methods.direct import DirectMethod
 @dataclass(frozen=True, config=STRICT)
 class Hinge(DirectMethod):
     """max(0, margin - beta [log pi/ref (chosen) - log pi/ref (rejected)])."""
-
-    phase: ClassVar[str] = "hinge"
 
     margin: Annotated[float, Field(gt=0)] = 1.0
 

@@ -25,8 +25,8 @@ class DirectMethod(Method):
         supervised: how the policy is fitted to the pairs.
     """
 
-    #: The name of its only stage.
-    phase: ClassVar[str]
+    #: The name of its only stage, in logs and training curves; a subclass may have one of its own.
+    phase: ClassVar[str] = "policy"
 
     supervised: Supervised = field(default_factory=Supervised)
 
