@@ -77,8 +77,7 @@ def load(values: Mapping[str, Any]) -> TrainConfig:
     run = check(RunSettings, rest, "", problems)
     for name in ("model", "method"):
         if parts["env"] is not None and parts[name] is not None:
-            found = parts[name].problems(parts["env"])
-            problems += [dataclasses.replace(problem, key=f"{name}.{problem.key}") for problem in found]
+            problems += [problem.below(name) for problem in parts[name].problems(parts["env"])]
     if problems or run is None:
         raise ConfigurationError(problems)
     return TrainConfig(run=run, **parts)

@@ -20,6 +20,10 @@ class Problem:
     value: Any
     message: str
 
+    def below(self, part: str) -> Problem:
+        """The same, of a part of a configuration whose own keys it was told with."""
+        return dataclasses.replace(self, key=f"{part}.{self.key}")
+
     def __str__(self) -> str:
         if self.value is NO_VALUE:
             return _printable(f"{_short(self.key)}: {self.message}")

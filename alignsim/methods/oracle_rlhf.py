@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import field
 
 from pydantic.dataclasses import dataclass
@@ -24,7 +23,7 @@ class OracleRLHF(Method):
 
     def problems(self, env: Environment) -> list[Problem]:
         """What its RL cannot do in an environment."""
-        return [dataclasses.replace(problem, key=f"rl.{problem.key}") for problem in self.rl.problems(env)]
+        return [problem.below("rl") for problem in self.rl.problems(env)]
 
     def train(self, task: Task) -> Trained:
         """Improve a policy against the true reward; the pairs are not looked at."""

@@ -5,7 +5,6 @@ Christiano et al. 2017; Bai et al. 2022; Ouyang et al. 2022.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import field
 
 from pydantic.dataclasses import dataclass
@@ -34,7 +33,7 @@ class RLHF(TwoStageMethod):
 
     def problems(self, env: Environment) -> list[Problem]:
         """What its RL cannot do in an environment."""
-        return [dataclasses.replace(problem, key=f"rl.{problem.key}") for problem in self.rl.problems(env)]
+        return [problem.below("rl") for problem in self.rl.problems(env)]
 
     def policy_for(self, reward_model: RewardModel, task: Task) -> PolicyModel:
         """Improve a fresh policy against the reward model."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import field
 from typing import Literal
 
@@ -60,7 +59,7 @@ class ModelConfig(Component):
         """What is wrong with the networks in an environment of these sizes; keys are below that of the model."""
         networks = {"policy": self.policy, "reward.network": self.reward.network}
         return [
-            dataclasses.replace(problem, key=f"{name}.{problem.key}")
+            problem.below(name)
             for name, network in networks.items()
             if network is not None
             for problem in network.problems(env)
