@@ -25,7 +25,7 @@ from alignsim.config.schema import Evaluation
 from alignsim.envs.base import Environment
 from alignsim.evaluation.value import is_enumerable, policy_value
 from alignsim.methods.dpo import train_policy_with_dpo
-from alignsim.methods.policy_optimiser import STEPS_IN_BLOCK
+from alignsim.methods.on_policy import STEPS_IN_BLOCK
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import train_policy_with_rlhf
 from alignsim.methods.supervised import Supervised

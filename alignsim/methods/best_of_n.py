@@ -16,7 +16,7 @@ from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
 from alignsim.lazy import torch
 from alignsim.methods.base import Task
-from alignsim.methods.policy_optimiser import Reward
+from alignsim.methods.on_policy import Reward
 from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.policy import Policy, Sampled
 from alignsim.models.reward import RewardModel

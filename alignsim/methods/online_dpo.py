@@ -16,7 +16,7 @@ from alignsim.config.schema import STRICT
 from alignsim.lazy import torch
 from alignsim.methods.base import Method, Monitor, Task, Trained
 from alignsim.methods.dpo import dpo_loss
-from alignsim.methods.policy_optimiser import PolicyFit, Reward, Stage, Step, fresh_responses, take_steps
+from alignsim.methods.on_policy import PolicyFit, Reward, Stage, Step, fresh_responses, take_steps
 from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.policy import PolicyModel
 from alignsim.models.reward import RewardModel

@@ -10,7 +10,7 @@ from alignsim.config.problems import Problem
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
 from alignsim.methods.base import Method, Task, Trained
-from alignsim.methods.policy_optimiser import PolicyOptimiser
+from alignsim.methods.rl.base import PolicyOptimiser
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import train_policy_with_rlhf
 

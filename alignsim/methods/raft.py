@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
 from alignsim.methods.base import Monitor, Task
-from alignsim.methods.policy_optimiser import (
+from alignsim.methods.on_policy import (
     STEPS_IN_BLOCK,
     PolicyFit,
     Reward,

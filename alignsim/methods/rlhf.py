@@ -13,7 +13,8 @@ from alignsim.config.problems import Problem
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
 from alignsim.methods.base import Monitor, Task
-from alignsim.methods.policy_optimiser import PolicyOptimiser, Reward
+from alignsim.methods.on_policy import Reward
+from alignsim.methods.rl.base import PolicyOptimiser
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.config import ModelConfig

@@ -18,7 +18,7 @@ from alignsim.methods.losses import (
     k3_kl,
     leave_one_out_advantage,
 )
-from alignsim.methods.policy_optimiser import Batch
+from alignsim.methods.rl.base import Batch
 from alignsim.methods.rl.exact_gradient import ExactGradient, expectations
 from alignsim.methods.rl.grpo import GRPO
 from alignsim.methods.rl.ppo import PPO, token_rewards

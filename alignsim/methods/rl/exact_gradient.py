@@ -11,7 +11,8 @@ from alignsim.config.problems import Problem
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
 from alignsim.lazy import torch
-from alignsim.methods.policy_optimiser import PolicyOptimiser, Reward, Stage, Step
+from alignsim.methods.on_policy import Reward, Stage, Step
+from alignsim.methods.rl.base import PolicyOptimiser
 from alignsim.models.policy import PolicyModel
 
 #: Responses that are listed at most.

@@ -11,11 +11,11 @@ from pydantic.dataclasses import dataclass
 from alignsim.config.schema import STRICT
 from alignsim.lazy import torch
 from alignsim.methods.losses import clipped_surrogate, group_normalised_advantage, k3_kl, kl_penalised_reward
-from alignsim.methods.policy_optimiser import Batch, OnPolicy
+from alignsim.methods.rl.base import Batch, PolicyGradient
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class GRPO(OnPolicy):
+class GRPO(PolicyGradient):
     """`conf/method/rl/grpo.yaml`.
 
     As published, and therefore with another optimum than the other optimisers: the KL term is a loss whose gradient is

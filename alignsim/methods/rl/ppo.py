@@ -11,13 +11,13 @@ from pydantic.dataclasses import dataclass
 from alignsim.config.schema import STRICT
 from alignsim.lazy import torch
 from alignsim.methods.losses import clipped_surrogate, generalised_advantage
-from alignsim.methods.policy_optimiser import Batch, OnPolicy
+from alignsim.methods.rl.base import Batch, PolicyGradient
 from alignsim.models.policy import PolicyModel
 from alignsim.models.value import ValueModel
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class PPO(OnPolicy):
+class PPO(PolicyGradient):
     """`conf/method/rl/ppo.yaml`: each token is an action (Ziegler et al. 2019; Ouyang et al. 2022).
 
     A token's reward is -beta log pi/ref of it, the last one's with the response's reward added. The value network is

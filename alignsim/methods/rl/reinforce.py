@@ -11,11 +11,11 @@ from pydantic.dataclasses import dataclass
 from alignsim.config.schema import STRICT
 from alignsim.lazy import torch
 from alignsim.methods.losses import kl_penalised_reward, leave_one_out_advantage
-from alignsim.methods.policy_optimiser import Batch, OnPolicy
+from alignsim.methods.rl.base import Batch, PolicyGradient
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class Reinforce(OnPolicy):
+class Reinforce(PolicyGradient):
     """`conf/method/rl/reinforce.yaml`: each reward less the mean of all others of the seed's batch, unbiased.
 
     Attributes:
