@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.commands import TINY, only_folder, run, start
+from tests.commands import TINY, only_folder, run, run_afresh, start
 
 #: Two chunks of two stages each, saved at every opportunity; some seconds of training.
 LONG = [
@@ -211,7 +211,7 @@ def test_a_file_that_cannot_be_written_whole_leaves_what_was_there(tmp_path):
     run("train", *arguments, cwd=tmp_path)
     folder = only_folder(tmp_path)
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".csv", ".pt")}
-    output = run("train", *arguments, "seeds.count=4", cwd=tmp_path, code=1, preexec_fn=limited)
+    output = run_afresh("train", *arguments, "seeds.count=4", cwd=tmp_path, code=1, preexec_fn=limited)
     assert "failed: OSError: [Errno 27] File too large" in output
     assert {name: (folder / name).read_bytes() for name in before} == before
     run("train", *arguments, "seeds.count=4", cwd=tmp_path)

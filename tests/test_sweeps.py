@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from alignsim.results.versions import RESULTS_VERSION
-from tests.commands import TINY, folders, only_folder, run, start
+from tests.commands import TINY, folders, only_folder, run, run_afresh, start
 
 SWEEP = ["-m", "method=dpo", "env=gap,no_gap", *TINY]
 
@@ -53,7 +53,7 @@ def state_of(folder):
 def test_what_is_finished_is_said_in_one_line_without_torch_and_left_alone(tmp_path):
     run("train", *SWEEP, cwd=tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-    output = run("train", *SWEEP, cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})
+    output = run_afresh("train", *SWEEP, cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})
     told = [line for line in output.splitlines() if line.startswith("finished before")]
     assert len(told) == 2
     assert all("outputs/default/dpo-" in line for line in told)

@@ -1,0 +1,59 @@
+"""A process that has imported what the commands import, and is copied for each command that a test runs.
+
+A copy has its own folder, environment, files, output and exit code, as a process started afresh; it only has no
+imports to wait for, which take longer than what it does. One line on stdin, as JSON, is a command; one line on stdout
+answers with its exit code.
+"""
+
+import json
+import os
+import runpy
+import signal
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+IMPORTED = [
+    *("alignsim.cli", "alignsim.training", "alignsim.experiment", "alignsim.processes", "alignsim.progress"),
+    *("alignsim.envs.simplified", "alignsim.report", "alignsim.page.render", "alignsim.plots.charts", "torch"),
+    *("torch.fx.experimental.symbolic_shapes", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
+]
+
+#: A command that takes longer is killed.
+SECONDS = 180
+
+
+def next_copy() -> dict[str, Any] | None:
+    """Copy this process for each command; returns the command in its copy, and nothing when there are no more."""
+    for line in sys.stdin:
+        command: dict[str, Any] = json.loads(line)
+        if (child := os.fork()) == 0:
+            return command
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+    return None
+
+
+def become(command: dict[str, Any]) -> None:
+    """Run a script with its arguments, in its folder and environment."""
+    signal.alarm(SECONDS)
+    for path, flags, numbers in ((os.devnull, os.O_RDONLY, [0]), (command["output"], os.O_WRONLY, [1, 2])):
+        file = os.open(path, flags)
+        for number in numbers:
+            os.dup2(file, number)
+        os.close(file)
+    os.chdir(command["cwd"])
+    os.environ.clear()
+    os.environ.update(command["env"])
+    more = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:1] = [str(Path(command["script"]).parent), *filter(None, more)]
+    sys.argv = [command["script"], *command["arguments"]]
+    runpy.run_path(command["script"], run_name="__main__")
+
+
+if __name__ == "__main__":
+    for name in IMPORTED:
+        import_module(name)
+    if copied := next_copy():
+        become(copied)
