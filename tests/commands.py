@@ -3,6 +3,7 @@
 import atexit
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,33 +25,56 @@ def environment(more=None):
     return os.environ | {"OMP_NUM_THREADS": "1"} | (more or {})
 
 
-def start(script, *arguments, cwd, env=None, **more):
-    """Start a script in `cwd`, its output and errors in one pipe."""
+def start_afresh(script, *arguments, cwd, env=None, **more):
+    """Start a script in `cwd` in a new Python, its output and errors in one pipe."""
     given = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} | more
     return subprocess.Popen(command(script, *arguments), cwd=cwd, env=environment(env), **given)
 
 
 def run_afresh(script, *arguments, cwd, code=0, env=None, **more):
     """Run a script in `cwd` in a new Python; returns its output and errors together."""
-    output, _ = (process := start(script, *arguments, cwd=cwd, env=env, **more)).communicate(timeout=180)
-    return _checked(output, process.returncode, code)
+    return _ended(start_afresh(script, *arguments, cwd=cwd, env=env, **more), code)
+
+
+class Copy:
+    """A command in a copy of a process that has imported all, with what tests need of `Popen`."""
+
+    def __init__(self, script, *arguments, cwd, env=None):
+        _, path, *arguments = map(str, command(script, *arguments))
+        self.output = tempfile.NamedTemporaryFile()  # noqa: SIM115  closed in communicate
+        told = {"script": path, "arguments": arguments, "cwd": str(cwd), "env": environment(env)}
+        self.pid = _ask(told | {"output": self.output.name})
+        self.returncode = None
+
+    def poll(self, how="poll"):
+        if self.returncode is None:
+            self.returncode = _ask([how, self.pid])
+        return self.returncode
+
+    def kill(self):
+        os.kill(self.pid, signal.SIGKILL)
+
+    def communicate(self, timeout=None):
+        """Its output, once it has ended: tests/forks.py ends what takes too long."""
+        self.poll("wait")
+        with self.output:
+            return self.output.read().decode(), None
+
+
+#: Start a script in `cwd`: for what does not depend on imports, a copy.
+start = Copy if hasattr(os, "fork") else start_afresh
 
 
 def run(script, *arguments, cwd, code=0, env=None):
-    """Run a script in `cwd`; returns its output and errors together.
+    """Run a script in `cwd`; returns its output and errors together."""
+    return _ended(start(script, *arguments, cwd=cwd, env=env), code)
 
-    In a copy of a process that has imported all: for what does not depend on imports.
-    """
-    if not hasattr(os, "fork"):
-        return run_afresh(script, *arguments, cwd=cwd, code=code, env=env)
-    _, path, *arguments = map(str, command(script, *arguments))
-    with tempfile.NamedTemporaryFile() as output:
-        told = {"script": path, "arguments": arguments, "cwd": str(cwd), "env": environment(env), "output": output.name}
-        copied = _copied()
-        copied.stdin.write(json.dumps(told) + "\n")
-        copied.stdin.flush()
-        answer = copied.stdout.readline()
-        return _checked(output.read().decode(), int(answer), code)
+
+def _ended(process, code):
+    output, _ = process.communicate(timeout=180)
+    assert process.returncode == code, output
+    assert "Traceback" not in output, output
+    return output
 
 
 @cache
@@ -62,10 +86,11 @@ def _copied():
     return process
 
 
-def _checked(output, returned, code):
-    assert returned == code, output
-    assert "Traceback" not in output, output
-    return output
+def _ask(question):
+    pipes = _copied()
+    pipes.stdin.write(json.dumps(question) + "\n")
+    pipes.stdin.flush()
+    return json.loads(pipes.stdout.readline())
 
 
 def folders(study):

@@ -1,8 +1,8 @@
 """A process that has imported what the commands import, and is copied for each command that a test runs.
 
 A copy has its own folder, environment, files, output and exit code, as a process started afresh; it only has no
-imports to wait for, which take longer than what it does. One line on stdin, as JSON, is a command; one line on stdout
-answers with its exit code.
+imports to wait for, which take longer than what it does. Each line on stdin is JSON and has one answer on stdout: a
+command its process id, and ["wait" or "poll", id] the exit code, null where it still runs.
 """
 
 import atexit
@@ -31,17 +31,22 @@ SECONDS = 180
 def next_copy() -> dict[str, Any] | None:
     """Copy this process for each command; returns the command in its copy, and nothing when there are no more."""
     for line in sys.stdin:
-        command: dict[str, Any] = json.loads(line)
-        if (child := os.fork()) == 0:
-            return command
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        asked: Any = json.loads(line)
+        if isinstance(asked, list):
+            how, child = asked
+            ended, status = os.waitpid(child, os.WNOHANG if how == "poll" else 0)
+            answer = os.waitstatus_to_exitcode(status) if ended else None
+        elif (answer := os.fork()) == 0:
+            return asked
+        print(json.dumps(answer), flush=True)
     return None
 
 
 def become(command: dict[str, Any]) -> None:
     """Run a script with its arguments, in its folder and environment."""
     signal.alarm(SECONDS)
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for path, flags, numbers in ((os.devnull, os.O_RDONLY, [0]), (command["output"], os.O_WRONLY, [1, 2])):
         file = os.open(path, flags)
         for number in numbers:
@@ -58,7 +63,7 @@ def become(command: dict[str, Any]) -> None:
 
 def end(code: object) -> NoReturn:
     """End this process as Python does, but without taking all that was imported to pieces."""
-    threading._shutdown()  # type: ignore[attr-defined]
+    threading._shutdown()
     atexit._run_exitfuncs()
     if isinstance(code, str):
         print(code, file=sys.stderr)

@@ -65,7 +65,7 @@ METHODS = {
     "dpo": DPO(Supervised(steps=260, batch_size=40)),
     **{type(o).__name__: RLHF(SHORT, dataclasses.replace(o, steps=160, prompts=4)) for o in OPTIMISERS},
     "online_dpo": OnlineDPO(SHORT, OwnPairs(steps=180, prompts=8)),
-    "oracle_online_dpo": OracleOnlineDPO(OwnPairs(steps=260, prompts=8)),
+    "oracle_online_dpo": OracleOnlineDPO(OwnPairs(steps=310, prompts=8)),
     "raft": RAFT(SHORT, Imitation(steps=180, iteration=40, prompts=8)),
 }
 
