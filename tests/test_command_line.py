@@ -1,4 +1,4 @@
-"""The command line as a user meets it: real subprocesses."""
+"""The command line as a user meets it: real processes."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.commands import ROOT, TINY, folders, run
+from tests.commands import ROOT, TINY, folders, run, run_afresh
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +197,7 @@ def test_bad_input_gets_a_short_message_and_changes_nothing(arguments, told, tmp
 
 def imported(*command, cwd, code=0):
     """The modules that a command imports."""
-    output = run(*command, cwd=cwd, code=code, env={"PYTHONPROFILEIMPORTTIME": "1"})
+    output = run_afresh(*command, cwd=cwd, code=code, env={"PYTHONPROFILEIMPORTTIME": "1"})
     found = {line.rpartition("|")[2].strip() for line in output.splitlines() if line.startswith("import time:")}
     assert "hydra" in found
     return found

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.commands import TINY, only_folder, run, start
+from tests.commands import TINY, only_folder, run, run_afresh, start, start_afresh
 
 #: Two chunks of two stages each, saved at every opportunity; some seconds of training.
 LONG = [
@@ -61,7 +61,7 @@ def kill_at_random_moments(cwd, kills, rng, threads):
         before = tuple(status.stat().st_mtime for status in statuses(cwd))
         process = start("train", *arguments, cwd=cwd)
         wait_for(lambda before=before: tuple(s.stat().st_mtime for s in statuses(cwd)) != before, process)
-        time.sleep(rng.uniform(0, 0.8))
+        time.sleep(rng.uniform(0, 0.4))
         process.kill()
         process.communicate()
         killed += 1
@@ -114,7 +114,7 @@ def heed_ctrl_c():
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(stop, threads, unbroken, tmp_path):
     arguments = [*LONG, "checkpoint_every=1000", f"threads={threads}"]
-    process = start("train", *arguments, cwd=tmp_path, preexec_fn=heed_ctrl_c, start_new_session=True)
+    process = start_afresh("train", *arguments, cwd=tmp_path, preexec_fn=heed_ctrl_c, start_new_session=True)
     log = tmp_path / "outputs" / "default"
     wait_for(lambda: any("reward_model: 300" in path.read_text() for path in log.glob("*/log.txt")), process)
     time.sleep(0.2)  # within the next stage
@@ -211,7 +211,7 @@ def test_a_file_that_cannot_be_written_whole_leaves_what_was_there(tmp_path):
     run("train", *arguments, cwd=tmp_path)
     folder = only_folder(tmp_path)
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".csv", ".pt")}
-    output = run("train", *arguments, "seeds.count=4", cwd=tmp_path, code=1, preexec_fn=limited)
+    output = run_afresh("train", *arguments, "seeds.count=4", cwd=tmp_path, code=1, preexec_fn=limited)
     assert "failed: OSError: [Errno 27] File too large" in output
     assert {name: (folder / name).read_bytes() for name in before} == before
     run("train", *arguments, "seeds.count=4", cwd=tmp_path)

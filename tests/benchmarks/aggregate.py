@@ -17,7 +17,7 @@ from alignsim.evaluation.measures import DIVERGED, MEASURES
 from alignsim.results.folder import RESULTS
 from alignsim.results.tables import flatten
 from alignsim.results.versions import CODE, CONDITION, RESULTS_VERSION
-from tests.commands import start
+from tests.commands import start_afresh
 
 
 def make_study(folder: Path, conditions: int, seeds: int = 16) -> None:
@@ -72,7 +72,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place:
             make_study(Path(place) / "outputs" / "default", conditions)
             began = time.perf_counter()
-            process = start("plot", cwd=place)
+            process = start_afresh("plot", cwd=place)
             _, status, usage = wait4(process)
             seconds = time.perf_counter() - began
             assert status == 0

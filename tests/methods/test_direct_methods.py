@@ -54,7 +54,15 @@ def test_every_direct_method_learns_in_the_real_loop(name):
     assert (outcome.results.validation_loss < losses.xs(0, level="step").values).all()
     assert (outcome.results.reward > 0.3).all(), "the reference policy has 0"
     assert (outcome.results.pair_accuracy > 0.65).all()
+    assert (outcome.results.kl > 0).all()
     assert not outcome.results.diverged.any()
+
+
+@every_method
+def test_a_seed_alone_equals_that_seed_among_others(name):
+    method = DIRECT[name](supervised=Supervised(steps=30, validate_every=10, learning_rate=3e-3))
+    among, alone = (run_condition(Condition(method, environment(seeds=seeds))).results for seeds in ((0, 1, 2), (2,)))
+    assert alone.value.item() == pytest.approx(among.value[2], abs=1e-4)
 
 
 @every_method

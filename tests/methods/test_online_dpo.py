@@ -9,10 +9,10 @@ from alignsim.methods.base import Monitor
 from alignsim.methods.online_dpo import OnlineDPO, OracleOnlineDPO, OwnPairs, fit_to_own_pairs, online_dpo_loss
 from alignsim.methods.raft import RAFT, Imitation, imitate_best
 from alignsim.methods.supervised import Supervised
-from tests.methods.test_stopping_and_diverging import Divergences, InMemory, StopAfter, StoppedError
+from tests.methods.test_stopping_and_diverging import Divergences
 
-SHORT, STEPS = Supervised(steps=60), OwnPairs(steps=130, prompts=8)
-IMITATION = Imitation(steps=130, iteration=40, prompts=8)
+SHORT, STEPS = Supervised(steps=60), OwnPairs(steps=60, prompts=8)
+IMITATION = Imitation(steps=60, iteration=25, prompts=8)
 METHODS = {"online_dpo": OnlineDPO(SHORT, STEPS), "oracle": OracleOnlineDPO(STEPS), "raft": RAFT(SHORT, IMITATION)}
 
 
@@ -83,23 +83,6 @@ def test_the_reward_model_is_that_of_rlhf():
     for name, p in theirs.parameters.items():
         assert torch.equal(p, ours.reward_model.parameters[name])
     assert torch.equal(ours.fit.best_step, theirs.fit.best_step)
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_a_run_that_is_stopped_again_and_again_gives_the_same_bits(name):
-    condition = Condition(METHODS[name], environment())
-    whole, checkpoint, stops = run_condition(condition), InMemory(), 0
-    while True:
-        try:
-            outcome = run_condition(condition, StopAfter(2), checkpoint, checkpoint_every=1e9)
-            break
-        except StoppedError:
-            stops += 1
-    assert stops > 0
-    assert outcome.results.equals(whole.results)
-    assert outcome.history.equals(whole.history)
-    for model, parameters in whole.weights().items():
-        assert all(torch.equal(p, outcome.weights()[model][key]) for key, p in parameters.items())
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -10,7 +10,6 @@ from alignsim import PolicyModel, SimplifiedEnvironment, train_policy_with_rlhf
 from alignsim.config.problems import ConfigurationError
 from alignsim.config.schema import Evaluation
 from alignsim.evaluation.value import policy_value
-from alignsim.experiment import Condition, run_condition
 from alignsim.methods.losses import (
     clipped_surrogate,
     generalised_advantage,
@@ -24,10 +23,7 @@ from alignsim.methods.rl.grpo import GRPO
 from alignsim.methods.rl.ppo import PPO, token_rewards
 from alignsim.methods.rl.reinforce import Reinforce
 from alignsim.methods.rl.rloo import RLOO
-from alignsim.methods.rlhf import RLHF
-from alignsim.methods.supervised import Supervised
 from alignsim.models.value import ValueModel
-from tests.methods.test_stopping_and_diverging import InMemory, StopAfter, StoppedError
 
 OPTIMISERS = [RLOO(), Reinforce(), PPO(), GRPO(), ExactGradient()]
 every_optimiser = pytest.mark.parametrize("optimiser", OPTIMISERS, ids=lambda o: type(o).__name__)
@@ -245,22 +241,6 @@ def test_a_seed_alone_equals_that_seed_among_others(optimiser):
     alone, among = trained((3,)), trained((0, 1, 3))
     for name, p in alone.items():
         assert torch.allclose(p[0], among[name][2], atol=2e-4), name
-
-
-@every_optimiser
-def test_rl_that_is_stopped_again_and_again_gives_the_same_bits(optimiser):
-    method = RLHF(Supervised(steps=50), dataclasses.replace(optimiser, steps=160, prompts=4))
-    condition = Condition(method, environment(seeds=(0, 1)))
-    whole, checkpoint, stops = run_condition(condition), InMemory(), 0
-    while True:
-        try:
-            outcome = run_condition(condition, StopAfter(2), checkpoint, checkpoint_every=1e9)
-            break
-        except StoppedError:
-            stops += 1
-    assert stops > 2
-    assert outcome.results.equals(whole.results)
-    assert outcome.history.equals(whole.history)
 
 
 def test_a_seed_whose_reward_is_not_finite_touches_no_other():

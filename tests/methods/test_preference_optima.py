@@ -111,6 +111,7 @@ def test_robust_dpo_has_the_optimum_of_the_right_labels_where_labels_are_flipped
 
 
 def test_ipo_is_stationary_where_the_log_ratio_is_the_win_rate_over_tau():
+    """Azar et al. 2023, equation 7: log pi/ref = E[P(y beats ref)] / tau + constant."""
     there, _ = world()
     assert_zero_there_and_not_elsewhere(
         lambda scores: there.gradient(lambda c, r: ipo_loss(c, r, 0.3), scores), shifted(there.win_rate / 0.3)

@@ -1,5 +1,6 @@
 """Stages that are stopped go on bit for bit; a seed that diverges is marked and touches no other."""
 
+import dataclasses
 import io
 
 import pytest
@@ -10,6 +11,12 @@ from alignsim.envs.base import PreferenceData, Preferences
 from alignsim.experiment import Condition, run_condition
 from alignsim.methods.base import Monitor
 from alignsim.methods.dpo import DPO
+from alignsim.methods.online_dpo import OnlineDPO, OracleOnlineDPO, OwnPairs
+from alignsim.methods.raft import RAFT, Imitation
+from alignsim.methods.rl.exact_gradient import ExactGradient
+from alignsim.methods.rl.grpo import GRPO
+from alignsim.methods.rl.ppo import PPO
+from alignsim.methods.rl.reinforce import Reinforce
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import RLHF
 from alignsim.methods.supervised import Supervised, fit_to_preferences
@@ -51,10 +58,15 @@ def env(seeds=(0, 1, 2)):
     return SimplifiedEnvironment(3, 4, 2.0, n_pairs=300, seeds=seeds)
 
 
+OPTIMISERS = [RLOO(), Reinforce(), PPO(), GRPO(), ExactGradient()]
+SHORT = Supervised(steps=50)
 METHODS = {
     "stopping": DPO(Supervised(steps=400, learning_rate=1e-2, validate_every=10, patience=2, batch_size=40)),
     "dpo": DPO(Supervised(steps=260, batch_size=40)),
-    "rlhf": RLHF(Supervised(steps=110), RLOO(steps=270)),
+    **{type(o).__name__: RLHF(SHORT, dataclasses.replace(o, steps=160, prompts=4)) for o in OPTIMISERS},
+    "online_dpo": OnlineDPO(SHORT, OwnPairs(steps=180, prompts=8)),
+    "oracle_online_dpo": OracleOnlineDPO(OwnPairs(steps=310, prompts=8)),
+    "raft": RAFT(SHORT, Imitation(steps=180, iteration=40, prompts=8)),
 }
 
 
@@ -62,8 +74,9 @@ METHODS = {
 def test_a_run_that_is_stopped_again_and_again_gives_the_same_bits(name):
     condition = Condition(METHODS[name], env(seeds=range(6)) if name == "stopping" else env())
     whole = run_condition(condition)
-    last_steps = whole.history[whole.history.phase != "rl"].groupby("seed").step.max()
-    assert (last_steps.nunique() > 1) == (name == "stopping"), "there seeds leave the stack one by one"
+    if name == "stopping":
+        last_steps = whole.history.groupby("seed").step.max()
+        assert last_steps.nunique() > 1, "seeds leave the stack one by one"
     checkpoint, stops = InMemory(), 0
     while True:
         try:

@@ -168,7 +168,7 @@ def drawn(name):
 
 def overlapping(figure):
     """Pairs of texts whose boxes overlap, and texts that leave the figure."""
-    figure.canvas.draw()
+    figure.draw_without_rendering()  # texts get the same boxes
     unseen = set()  # matplotlib keeps labels of ticks beyond the axes' limits and never draws them
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         low, high = sorted(axis.get_view_interval())
