@@ -10,7 +10,8 @@ from pydantic.dataclasses import dataclass
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Preferences
 from alignsim.lazy import torch
-from alignsim.methods.direct import TemperedMethod, log_ratios
+from alignsim.methods.direct import log_ratios
+from alignsim.methods.dpo import DPO
 from alignsim.models.policy import PolicyModel
 
 
@@ -32,7 +33,7 @@ def cdpo_loss(
 
 
 @dataclass(frozen=True, config=STRICT)
-class CDPO(TemperedMethod):
+class CDPO(DPO):
     """`conf/method/cdpo.yaml`. `label_noise` is the share of labels that are believed to be flipped, in [0, 0.5)."""
 
     phase: ClassVar[str] = "cdpo"

@@ -40,7 +40,7 @@ class DirectMethod(Method):
             beta: weight of the KL term, above 0.
         """
 
-    def temperature(self, beta: float) -> float:
+    def beta_of_loss(self, beta: float) -> float:
         """What `loss` gets for `beta`, from the run's."""
         return beta
 
@@ -50,7 +50,7 @@ class DirectMethod(Method):
 
     def train(self, task: Task) -> Trained:
         """Fit a fresh policy to the pairs; the weights of each seed's best validation loss are kept."""
-        policy, beta = task.model.new_policy(task.env), self.temperature(task.beta)
+        policy, beta = task.model.new_policy(task.env), self.beta_of_loss(task.beta)
         fit_to_preferences(
             policy,
             lambda policy, pairs: self.loss(policy, pairs, beta),
@@ -64,17 +64,17 @@ class DirectMethod(Method):
 
 @dataclass(frozen=True, config=STRICT)
 class TemperedMethod(DirectMethod):
-    """A direct method whose loss has a temperature, which need not be the beta by which policies are measured.
+    """A direct method whose loss has a temperature, but not the optimum of E[r] - beta KL at the temperature beta.
 
     Attributes:
-        beta: the temperature, above 0; None for the run's beta.
+        temperature: in units of the run's beta, above 0.
     """
 
-    beta: PositiveFloat | None = None
+    temperature: PositiveFloat = 1.0
 
-    def temperature(self, beta: float) -> float:
-        """Its own, or the run's."""
-        return self.beta or beta
+    def beta_of_loss(self, beta: float) -> float:
+        """The temperature."""
+        return self.temperature * beta
 
 
 def log_ratios(policy: PolicyModel, pairs: Preferences) -> tuple[torch.Tensor, torch.Tensor]:

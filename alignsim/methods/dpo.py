@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment, PreferenceData, Preferences
 from alignsim.lazy import torch
 from alignsim.methods.base import Monitor, Task
-from alignsim.methods.direct import TemperedMethod, log_ratios
+from alignsim.methods.direct import DirectMethod, log_ratios
 from alignsim.methods.supervised import Supervised
 from alignsim.models.config import ModelConfig
 from alignsim.models.policy import PolicyModel
@@ -30,10 +31,21 @@ def dpo_loss(chosen_log_ratio: torch.Tensor, rejected_log_ratio: torch.Tensor, b
 
 
 @dataclass(frozen=True, config=STRICT)
-class DPO(TemperedMethod):
-    """`conf/method/dpo.yaml`."""
+class DPO(DirectMethod):
+    """`conf/method/dpo.yaml`.
+
+    Attributes:
+        beta: weight of the KL term that the loss assumes, above 0; None for the run's, for which the best policy is
+            its optimum on endless pairs.
+    """
 
     phase: ClassVar[str] = "dpo"
+
+    beta: PositiveFloat | None = None
+
+    def beta_of_loss(self, beta: float) -> float:
+        """Its own, or the run's."""
+        return self.beta or beta
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
         """`dpo_loss` of each pair."""

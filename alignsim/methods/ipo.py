@@ -28,7 +28,7 @@ def ipo_loss(chosen_log_ratio: torch.Tensor, rejected_log_ratio: torch.Tensor, t
 
 @dataclass(frozen=True, config=STRICT)
 class IPO(TemperedMethod):
-    """`conf/method/ipo.yaml`. `beta` is the paper's tau: it weighs a probability of winning, not a reward."""
+    """`conf/method/ipo.yaml`. The temperature is the paper's tau: it weighs a probability of winning, not a reward."""
 
     phase: ClassVar[str] = "ipo"
 

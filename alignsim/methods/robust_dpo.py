@@ -10,7 +10,8 @@ from pydantic.dataclasses import dataclass
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Preferences
 from alignsim.lazy import torch
-from alignsim.methods.direct import TemperedMethod, log_ratios
+from alignsim.methods.direct import log_ratios
+from alignsim.methods.dpo import DPO
 from alignsim.models.policy import PolicyModel
 
 
@@ -34,7 +35,7 @@ def robust_dpo_loss(
 
 
 @dataclass(frozen=True, config=STRICT)
-class RobustDPO(TemperedMethod):
+class RobustDPO(DPO):
     """`conf/method/robust_dpo.yaml`. `label_noise` is the share of labels that are flipped, in [0, 0.5)."""
 
     phase: ClassVar[str] = "robust_dpo"

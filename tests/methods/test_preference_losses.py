@@ -142,16 +142,17 @@ def test_maximum_likelihood_is_optimal_at_the_distribution_of_chosen_responses()
     assert gradient.abs().max() < 1e-7
 
 
-@pytest.mark.parametrize("path", ["dpo.DPO", "ipo.IPO", "slic.SLiC", "cdpo.CDPO", "robust_dpo.RobustDPO"])
-def test_a_temperature_of_its_own_takes_the_place_of_the_runs_beta(path):
+@pytest.mark.parametrize("path", ["dpo.DPO", "cdpo.CDPO", "robust_dpo.RobustDPO"])
+def test_a_beta_of_its_own_takes_the_place_of_the_runs(path):
     method_class = import_class(f"alignsim.methods.{path}")
-    env = SimplifiedEnvironment(3, 3, n_pairs=100)
-    policy, pairs = PolicyModel(env, MADE(hidden_dim=8)), env.preference_data().train
-    with torch.no_grad():
-        policy.parameters["output.bias"] += torch.arange(6.0)
-    by_run = method_class().loss(policy, pairs, method_class().temperature(0.7))
-    own = method_class(beta=0.7)
-    assert torch.equal(own.loss(policy, pairs, own.temperature(0.2)), by_run)
+    assert method_class().beta_of_loss(0.7) == method_class(beta=0.7).beta_of_loss(0.2) == 0.7
+
+
+@pytest.mark.parametrize("path", ["ipo.IPO", "slic.SLiC", "kto.KTO"])
+def test_a_temperature_is_in_units_of_the_runs_beta(path):
+    method_class = import_class(f"alignsim.methods.{path}")
+    assert method_class(temperature=1.0).beta_of_loss(0.7) == 0.7
+    assert method_class(temperature=0.25).beta_of_loss(0.8) == 0.2
 
 
 def test_kto_sees_no_pairs():
