@@ -17,7 +17,7 @@ BASELINE = "dpo"
 #: The key that makes generating harder than verifying.
 KNOB = "env.complexity_factor"
 
-#: From so many methods on, a method's name stands for the settings that it has everywhere, and figures rank methods.
+#: From so many methods on, figures rank them.
 MANY_METHODS = 4
 
 #: From so many combinations of two or more settings of a method on, a study is a search for the best.
@@ -111,14 +111,12 @@ def condition_keys(rows: pd.DataFrame) -> list[str]:
 def varied_keys(rows: pd.DataFrame) -> list[str]:
     """The dotted keys of conditions whose value differs between rows; a value against none differs too.
 
-    That a method lacks a key of another method's, such as `method.rl.steps`, is no difference. Nor is it one that
-    networks of different classes have different keys and sizes: then their class is what differs. Among many methods,
-    what a method has everywhere, such as its own learning rate, belongs to its name.
+    What a method has everywhere, such as its own learning rate, belongs to its name and is no difference. Nor is it one
+    that networks of different classes have different keys and sizes: then their class is what differs.
     """
     keys = [key for key in condition_keys(rows) if not key.endswith("_target_") or _is_nested(key)]
     within = rows.groupby("method")[keys].nunique(dropna=False).gt(1).any()
-    many = rows.method.nunique() >= MANY_METHODS
-    between = [key for key in keys if rows[key].nunique() > 1 and not (many and key.startswith("method."))]
+    between = [key for key in keys if rows[key].nunique() > 1 and not key.startswith("method.")]
     varied = [key for key in keys if within[key] or key in between]
     return [key for key in varied if _differs_within_its_class(rows, key)]
 
