@@ -11,7 +11,7 @@ from alignsim.methods.supervised import Supervised
 from alignsim.results.versions import RESULTS_VERSION
 
 SHORT = Supervised(steps=200)
-METHODS = {"dpo": DPO(SHORT), "rlhf": RLHF(SHORT, RLOO(steps=100))}
+METHODS = {"dpo": DPO(SHORT), "rlhf": RLHF(SHORT, RLOO(steps=100, learning_rate=3e-3, weight_decay=0.01))}
 
 #: The values of seeds 0 and 1, by the version of the results that they are of.
 VALUES = {

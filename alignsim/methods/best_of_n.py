@@ -17,6 +17,8 @@ from alignsim.envs.base import Environment
 from alignsim.lazy import torch
 from alignsim.methods.base import Task
 from alignsim.methods.on_policy import Reward
+from alignsim.methods.optimiser import tuned
+from alignsim.methods.supervised import Supervised
 from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.policy import Policy, Sampled
 from alignsim.models.reward import RewardModel
@@ -33,6 +35,7 @@ class BestOfN(TwoStageMethod):
         n: how many responses of the reference policy it picks from.
     """
 
+    supervised: Supervised = tuned(Supervised, steps=3000, learning_rate=1e-3, weight_decay=0.01)
     n: PositiveInt = 32
 
     def policy_for(self, reward_model: RewardModel, task: Task) -> BestOfNPolicy:

@@ -12,6 +12,8 @@ from alignsim.envs.base import Preferences
 from alignsim.lazy import torch
 from alignsim.methods.direct import log_ratios
 from alignsim.methods.dpo import DPO
+from alignsim.methods.optimiser import tuned
+from alignsim.methods.supervised import Supervised
 from alignsim.models.policy import PolicyModel
 
 
@@ -38,7 +40,8 @@ class CDPO(DPO):
 
     phase: ClassVar[str] = "cdpo"
 
-    label_noise: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
+    supervised: Supervised = tuned(Supervised, steps=2944, learning_rate=2.81e-3, weight_decay=3.8e-3)
+    label_noise: Annotated[float, Field(ge=0, lt=0.5)] = 0.0475
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
         """`cdpo_loss` of each pair."""

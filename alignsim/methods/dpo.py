@@ -12,6 +12,7 @@ from alignsim.envs.base import Environment, PreferenceData, Preferences
 from alignsim.lazy import torch
 from alignsim.methods.base import Monitor, Task
 from alignsim.methods.direct import DirectMethod, log_ratios
+from alignsim.methods.optimiser import tuned
 from alignsim.methods.supervised import Supervised
 from alignsim.models.config import ModelConfig
 from alignsim.models.policy import PolicyModel
@@ -41,6 +42,7 @@ class DPO(DirectMethod):
 
     phase: ClassVar[str] = "dpo"
 
+    supervised: Supervised = tuned(Supervised, steps=2582, learning_rate=5.59e-3, weight_decay=0.387)
     beta: PositiveFloat | None = None
 
     def beta_of_loss(self, beta: float) -> float:

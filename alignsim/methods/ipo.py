@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Preferences
 from alignsim.lazy import torch
 from alignsim.methods.direct import TemperedMethod, log_ratios
+from alignsim.methods.optimiser import tuned
+from alignsim.methods.supervised import Supervised
 from alignsim.models.policy import PolicyModel
 
 
@@ -31,6 +34,9 @@ class IPO(TemperedMethod):
     """`conf/method/ipo.yaml`. The temperature is the paper's tau: it weighs a probability of winning, not a reward."""
 
     phase: ClassVar[str] = "ipo"
+
+    supervised: Supervised = tuned(Supervised, steps=1985, learning_rate=3.45e-3, weight_decay=0.452)
+    temperature: PositiveFloat = 0.114
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
         """`ipo_loss` of each pair."""

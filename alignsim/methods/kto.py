@@ -11,6 +11,8 @@ from alignsim.config.schema import STRICT
 from alignsim.envs.base import Preferences
 from alignsim.lazy import torch
 from alignsim.methods.direct import TemperedMethod
+from alignsim.methods.optimiser import tuned
+from alignsim.methods.supervised import Supervised
 from alignsim.models.policy import PolicyModel
 
 #: Of desirable and of undesirable responses.
@@ -56,6 +58,8 @@ class KTO(TemperedMethod):
 
     phase: ClassVar[str] = "kto"
 
+    supervised: Supervised = tuned(Supervised, steps=2582, learning_rate=5.59e-3, weight_decay=0.387)
+    temperature: PositiveFloat = 1.07
     desirable_weight: PositiveFloat = 1.0
     undesirable_weight: PositiveFloat = 1.0
 

@@ -6,7 +6,6 @@ Guo et al. 2024. With a learned labeller it has RLHF's two stages, and DPO's los
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import field
 from typing import Literal
 
 from pydantic import PositiveInt
@@ -17,6 +16,8 @@ from alignsim.lazy import torch
 from alignsim.methods.base import Method, Monitor, Task, Trained
 from alignsim.methods.dpo import dpo_loss
 from alignsim.methods.on_policy import PolicyFit, Reward, Stage, Step, fresh_responses, take_steps
+from alignsim.methods.optimiser import tuned
+from alignsim.methods.supervised import Supervised
 from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.policy import PolicyModel
 from alignsim.models.reward import RewardModel
@@ -47,7 +48,8 @@ class OnlineDPO(TwoStageMethod):
         on_policy: how the policy is fitted to its own pairs.
     """
 
-    on_policy: OwnPairs = field(default_factory=OwnPairs)
+    supervised: Supervised = tuned(Supervised, steps=3000, learning_rate=1e-3, weight_decay=0.01)
+    on_policy: OwnPairs = tuned(OwnPairs, steps=2000, learning_rate=3e-3, weight_decay=0.01)
 
     def policy_for(self, reward_model: RewardModel, task: Task) -> PolicyModel:
         """Fit a fresh policy to pairs of its own that the reward model labels."""
@@ -66,7 +68,7 @@ class OracleOnlineDPO(Method):
         on_policy: how the policy is fitted to its own pairs.
     """
 
-    on_policy: OwnPairs = field(default_factory=OwnPairs)
+    on_policy: OwnPairs = tuned(OwnPairs, steps=2531, learning_rate=3.28e-3, weight_decay=1.79e-3)
 
     def train(self, task: Task) -> Trained:
         """Fit a policy to pairs of its own that the true reward labels."""

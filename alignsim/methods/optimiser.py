@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import field
 from typing import Any
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -35,6 +36,11 @@ class Optimisation:
             return self.learning_rate * (step + 1) / self.warmup_steps
         progress = (step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)
         return self.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+
+
+def tuned(settings: type, **values: Any) -> Any:
+    """A field with a method's own settings by default; its YAML file has the same, and says who chose them."""
+    return field(default_factory=lambda: settings(**values))
 
 
 class Optimiser:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import field
-
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.problems import Problem
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
 from alignsim.methods.base import Method, Task, Trained
+from alignsim.methods.optimiser import tuned
 from alignsim.methods.rl.base import PolicyOptimiser
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import train_policy_with_rlhf
@@ -19,7 +18,7 @@ from alignsim.methods.rlhf import train_policy_with_rlhf
 class OracleRLHF(Method):
     """`conf/method/oracle_rlhf.yaml`. The second stage of `RLHF`, given the reward that no reward model can better."""
 
-    rl: PolicyOptimiser = field(default_factory=RLOO)
+    rl: PolicyOptimiser = tuned(RLOO, steps=2021, learning_rate=6.47e-3, weight_decay=0.0547)
 
     def problems(self, env: Environment) -> list[Problem]:
         """What its RL cannot do in an environment."""

@@ -11,6 +11,8 @@ from alignsim.config.schema import STRICT
 from alignsim.envs.base import Preferences
 from alignsim.lazy import torch
 from alignsim.methods.direct import DirectMethod, log_probs
+from alignsim.methods.optimiser import tuned
+from alignsim.methods.supervised import Supervised
 from alignsim.models.policy import PolicyModel
 
 
@@ -40,7 +42,8 @@ class ORPO(DirectMethod):
 
     phase: ClassVar[str] = "orpo"
 
-    weight: PositiveFloat = 0.1
+    supervised: Supervised = tuned(Supervised, steps=1283, learning_rate=5.37e-3, weight_decay=0.0256)
+    weight: PositiveFloat = 4.66
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
         """`orpo_loss` of each pair."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import field
 from typing import Annotated
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
@@ -21,6 +21,8 @@ from alignsim.methods.on_policy import (
     fresh_responses,
     take_steps,
 )
+from alignsim.methods.optimiser import tuned
+from alignsim.methods.supervised import Supervised
 from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.policy import PolicyModel
 from alignsim.models.reward import RewardModel
@@ -35,8 +37,11 @@ class Imitation(PolicyFit):
         iteration: steps on responses of one and the same policy, the one that the iteration began with.
     """
 
+    steps: PositiveInt = 2996
+    learning_rate: PositiveFloat = 1.61e-3
+    weight_decay: NonNegativeFloat = 0.0623
     samples: Annotated[int, Field(ge=2)] = 4
-    iteration: PositiveInt = 200
+    iteration: PositiveInt = 990
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -51,6 +56,7 @@ class RAFT(TwoStageMethod):
         imitation: how the policy is fitted to its own best responses.
     """
 
+    supervised: Supervised = tuned(Supervised, steps=2378, learning_rate=1.3e-3, weight_decay=0.308)
     imitation: Imitation = field(default_factory=Imitation)
 
     def policy_for(self, reward_model: RewardModel, task: Task) -> PolicyModel:

@@ -12,6 +12,8 @@ from alignsim.envs.base import Preferences
 from alignsim.lazy import torch
 from alignsim.methods.direct import log_ratios
 from alignsim.methods.dpo import DPO
+from alignsim.methods.optimiser import tuned
+from alignsim.methods.supervised import Supervised
 from alignsim.models.policy import PolicyModel
 
 
@@ -40,7 +42,8 @@ class RobustDPO(DPO):
 
     phase: ClassVar[str] = "robust_dpo"
 
-    label_noise: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
+    supervised: Supervised = tuned(Supervised, steps=2663, learning_rate=9.25e-3, weight_decay=6.97e-3)
+    label_noise: Annotated[float, Field(ge=0, lt=0.5)] = 2.46e-3
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
         """`robust_dpo_loss` of each pair."""

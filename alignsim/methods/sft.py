@@ -10,6 +10,8 @@ from alignsim.config.schema import STRICT
 from alignsim.envs.base import Preferences
 from alignsim.lazy import torch
 from alignsim.methods.direct import DirectMethod
+from alignsim.methods.optimiser import tuned
+from alignsim.methods.supervised import Supervised
 from alignsim.models.policy import PolicyModel
 
 
@@ -26,6 +28,8 @@ class SFT(DirectMethod):
     """`conf/method/sft.yaml`."""
 
     phase: ClassVar[str] = "sft"
+
+    supervised: Supervised = tuned(Supervised, steps=2582, learning_rate=5.59e-3, weight_decay=0.387)
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
         """`sft_loss` of each pair."""

@@ -11,6 +11,8 @@ from alignsim.config.schema import STRICT
 from alignsim.envs.base import Preferences
 from alignsim.lazy import torch
 from alignsim.methods.direct import DirectMethod, log_probs
+from alignsim.methods.optimiser import tuned
+from alignsim.methods.supervised import Supervised
 from alignsim.models.policy import PolicyModel
 
 
@@ -39,7 +41,8 @@ class SimPO(DirectMethod):
 
     phase: ClassVar[str] = "simpo"
 
-    scale: PositiveFloat = 2.0
+    supervised: Supervised = tuned(Supervised, steps=1726, learning_rate=9.45e-3, weight_decay=0.319)
+    scale: PositiveFloat = 6.67
     gamma: NonNegativeFloat = 1.0
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:

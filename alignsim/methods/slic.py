@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Preferences
 from alignsim.lazy import torch
 from alignsim.methods.direct import TemperedMethod, log_ratios
+from alignsim.methods.optimiser import tuned
+from alignsim.methods.supervised import Supervised
 from alignsim.models.policy import PolicyModel
 
 
@@ -33,6 +36,9 @@ class SLiC(TemperedMethod):
     """`conf/method/slic.yaml`."""
 
     phase: ClassVar[str] = "slic"
+
+    supervised: Supervised = tuned(Supervised, steps=2582, learning_rate=5.59e-3, weight_decay=0.387)
+    temperature: PositiveFloat = 1.07
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
         """`slic_loss` of each pair."""

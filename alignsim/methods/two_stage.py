@@ -17,6 +17,9 @@ from alignsim.models.config import ModelConfig
 from alignsim.models.policy import Policy
 from alignsim.models.reward import RewardModel
 
+#: How RLHF's reward model is fitted: `conf/method/rlhf.yaml`.
+REWARD_MODEL = Supervised(steps=2189, learning_rate=8.55e-4, weight_decay=0.0431)
+
 
 @dataclass(frozen=True, config=STRICT)
 class TwoStageMethod(Method):
@@ -26,7 +29,7 @@ class TwoStageMethod(Method):
         supervised: how the reward model is fitted to the pairs.
     """
 
-    supervised: Supervised = field(default_factory=Supervised)
+    supervised: Supervised = field(default_factory=lambda: REWARD_MODEL)
 
     @abstractmethod
     def policy_for(self, reward_model: RewardModel, task: Task) -> Policy:
@@ -57,7 +60,7 @@ def train_reward_model(
         data: the pairs, by default `env.preference_data()`.
         beta: scale of the reward model's output, above 0: the weight of the KL term of the RL that follows.
         model: the models' configuration.
-        settings: how the reward model is fitted.
+        settings: how the reward model is fitted, by default as that of `RLHF`.
         monitor: hears the losses.
 
     Returns:
@@ -75,7 +78,7 @@ def train_reward_model(
         reward_model,
         loss,
         PreferenceData(train, validation),
-        settings or Supervised(),
+        settings or REWARD_MODEL,
         phase="reward_model",
         monitor=monitor or Monitor(),
     )

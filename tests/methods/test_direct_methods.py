@@ -173,7 +173,7 @@ def optimal(method, env, prompts, beta):
 
 @pytest.mark.parametrize(
     ("method", "label_noise"),
-    [(DPO(), 0.0), (IPO(), 0.0), (SFT(), 0.0), (RobustDPO(label_noise=0.1), 0.1)],
+    [(DPO(), 0.0), (IPO(temperature=1.0), 0.0), (SFT(), 0.0), (RobustDPO(label_noise=0.1), 0.1)],
     ids=["dpo", "ipo", "sft", "robust_dpo"],
 )
 def test_with_very_many_pairs_a_method_reaches_its_own_optimum(method, label_noise):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.problems import Problem
@@ -23,7 +23,9 @@ MOST_RESPONSES = 4096
 class ExactGradient(PolicyOptimiser):
     """`conf/method/rl/exact.yaml`: only the prompts of a step are random."""
 
-    steps: PositiveInt = 500
+    steps: PositiveInt = 1908
+    learning_rate: PositiveFloat = 1.22e-3
+    weight_decay: NonNegativeFloat = 0.167
 
     def problems(self, env: Environment) -> list[Problem]:
         """There may be too many responses to list."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
@@ -33,7 +33,9 @@ class GRPO(PolicyGradient):
         kl: where the KL term is: in the `loss`, of each token, or in the `reward`, of the response.
     """
 
-    steps: PositiveInt = 1000
+    steps: PositiveInt = 1780
+    learning_rate: PositiveFloat = 8.06e-4
+    weight_decay: NonNegativeFloat = 0.0178
     samples: Annotated[int, Field(ge=2)] = 4
     inner_steps: PositiveInt = 2
     clip: PositiveFloat = 0.2

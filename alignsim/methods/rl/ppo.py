@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
@@ -29,7 +29,9 @@ class PPO(PolicyGradient):
         gae_lambda: how far advantages look ahead of the value network, in [0, 1]; at 1 to the end, without bias.
     """
 
-    steps: PositiveInt = 1000
+    steps: PositiveInt = 1908
+    learning_rate: PositiveFloat = 1.22e-3
+    weight_decay: NonNegativeFloat = 0.167
     inner_steps: PositiveInt = 2
     clip: PositiveFloat = 0.2
     gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.95

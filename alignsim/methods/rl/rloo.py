@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
@@ -22,6 +22,9 @@ class RLOO(PolicyGradient):
         samples: responses that the policy writes to each prompt, at least 2.
     """
 
+    steps: PositiveInt = 2538
+    learning_rate: PositiveFloat = 2.16e-3
+    weight_decay: NonNegativeFloat = 0.235
     samples: Annotated[int, Field(ge=2)] = 4
 
     def losses(self, batch: Batch, beta: float) -> Iterator[torch.Tensor]:
