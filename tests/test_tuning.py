@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from alignsim.methods.dpo import DPO
 from alignsim.study import Study
 from alignsim.summary import PRIMARY
 from alignsim.tuning import best, trials, tuned_yaml, tuning_text
@@ -103,7 +104,8 @@ def test_the_tuning_preset_ends_with_values_for_the_methods_files(tmp_path):
     table = pd.read_csv(folder / "tuning.csv")
     assert len(table) == 5
     assert table["method.supervised.learning_rate"].nunique() == 5
-    assert 0.01 in set(table["method.supervised.weight_decay"]), "the first trial is the file as it stands"
+    as_it_stands = DPO().supervised.weight_decay
+    assert as_it_stands in set(table["method.supervised.weight_decay"]), "the first trial is the file as it stands"
     assert "the best trial of each method; summary.csv has all:" in output
     text = (folder / "tuned.yaml").read_text()
     assert "chosen by: python scripts/train.py -m +experiment=tune method=dpo" in text
