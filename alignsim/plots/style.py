@@ -91,8 +91,13 @@ _ORDER = {"rlhf": 0, "dpo": 1}
 
 
 def looks(rows: pd.DataFrame) -> dict[str, Look]:
-    """The look of each variant of a study, RLHF and DPO first; that of their first variant never changes."""
-    variants = sorted(rows.variant.unique(), key=lambda v: (_ORDER.get(_method(v), len(_ORDER)), v))
+    """The look of each variant of a study: RLHF, DPO, the other methods from the best on.
+
+    That of the first variant of RLHF and of DPO never changes.
+    """
+    value = rows.groupby("method")[PRIMARY].mean().fillna(-np.inf)
+    order = {str(method): (_ORDER.get(str(method), len(_ORDER)), -mean) for method, mean in value.items()}
+    variants = sorted(rows.variant.unique(), key=lambda v: (*order[_method(v)], v))
     first = {_method(variant): variant for variant in reversed(variants)}
     spare = (Look(*pair) for pair in zip(cycle(_COLOURS), cycle(_MARKERS), strict=False))
     known = {first[method]: look for method, look in _KNOWN.items() if method in first}
