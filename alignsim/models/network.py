@@ -118,16 +118,14 @@ class StackedNetwork(ABC):
     def prefixes(self, parameters: Parameters, prompts: torch.Tensor) -> Iterator[torch.Tensor]:
         """Logits of the next token after every prefix, (S, V, V ** t, B) for each length t of the prefix from 0.
 
-        Prefixes are in lexical order, the last token counting fastest. Without gradients.
+        Prefixes are in lexical order, the last token counting fastest.
         """
         decoder, every = self.decoder(parameters, prompts), torch.arange(self.vocab_size, device=self.device)
         for t in range(self.output_dim):
-            with torch.no_grad():
-                if t:
-                    decoder.branch(self.vocab_size)
-                tokens = every.repeat(self.vocab_size ** (t - 1))[None, None] if t else None
-                logits = decoder.next(tokens)
-            yield logits.permute(0, 3, 2, 1)
+            if t:
+                decoder.branch(self.vocab_size)
+            tokens = every.repeat(self.vocab_size ** (t - 1))[None, None] if t else None
+            yield decoder.next(tokens).permute(0, 3, 2, 1)
 
     def sampler(self, parameters: Parameters) -> Sampler:
         """What writes responses with these parameters."""

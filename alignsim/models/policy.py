@@ -77,15 +77,19 @@ class PolicyModel(StackedModel, Policy):
 
     def log_ratio_of_all(self, prompts: torch.Tensor) -> torch.Tensor:
         """Log pi / ref of every response, in the order of `env.all_responses()`: (S, B, D) -> (S, B, V ** T)."""
+        with torch.no_grad():
+            return self.differentiable_log_ratio_of_all(prompts)
+
+    def differentiable_log_ratio_of_all(self, prompts: torch.Tensor) -> torch.Tensor:
+        """As `log_ratio_of_all`, with gradients: every prefix is read once, and not once for each whole response."""
         env = self.env
         total = prompts.new_zeros(len(prompts), 1, prompts.shape[1])
-        with torch.no_grad():
-            for t, logits in enumerate(self.network.prefixes(self.parameters, prompts)):
-                prefixes = env.all_responses(t)
-                reference = env.reference_log_probs(prompts, torch.nn.functional.pad(prefixes, (0, env.output_dim - t)))
-                reference = bounded(at_position(by_response(reference), t))  # (S, V, V ** t, B) or broadcastable
-                ratio = torch.log_softmax(logits + reference, 1) - reference
-                total = (total[:, :, None] + ratio.transpose(1, 2)).flatten(1, 2)
+        for t, logits in enumerate(self.network.prefixes(self.parameters, prompts)):
+            prefixes = env.all_responses(t)
+            reference = env.reference_log_probs(prompts, torch.nn.functional.pad(prefixes, (0, env.output_dim - t)))
+            reference = bounded(at_position(by_response(reference), t))  # (S, V, V ** t, B) or broadcastable
+            ratio = torch.log_softmax(logits + reference, 1) - reference
+            total = (total[:, :, None] + ratio.transpose(1, 2)).flatten(1, 2)
         return total.mT
 
     def sample(self, prompts: torch.Tensor, samples: int = 1, *, uniforms: torch.Tensor | None = None) -> torch.Tensor:

@@ -71,7 +71,7 @@ class Tabular:
         self.log_prob = log_prob.clone().requires_grad_(True)
         self.reference = env.reference_log_prob(prompts, env.all_responses().expand(*prompts.shape[:2], -1, -1))
 
-    def log_ratio(self, prompts, responses):
+    def differentiable_log_ratio_of_all(self, prompts):
         return self.log_prob.log_softmax(-1) - self.reference
 
 

@@ -173,6 +173,24 @@ def test_a_writer_follows_the_parameters_as_they_are_trained(network):
 
 @every_vocabulary
 @every_network
+@pytest.mark.parametrize("tilt", [0.0, 0.7])
+def test_the_gradient_through_prefixes_is_that_through_whole_responses(network, vocab_size, tilt):
+    env = environment(vocab_size=vocab_size, reference_tilt=tilt)
+    policy = shaken(PolicyModel(env, network))
+    prompts, every, leaves = env.prompts("test", 5), env.all_responses().expand(2, 5, -1, -1), with_gradients(policy)
+    weights = torch.randn(2, 5, every.shape[2], generator=torch.Generator().manual_seed(1))
+    gradients = [
+        torch.autograd.grad((weights * log_ratio).sum(), leaves, allow_unused=True)
+        for log_ratio in (policy.differentiable_log_ratio_of_all(prompts), policy.log_ratio(prompts, every))
+    ]
+    for name, ours, theirs in zip(policy.parameters, *gradients, strict=True):
+        assert (ours is None) == (theirs is None), name
+        assert ours is None or torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4), name
+    assert not policy.log_ratio_of_all(prompts).requires_grad
+
+
+@every_vocabulary
+@every_network
 @pytest.mark.parametrize("kind", [SimplifiedEnvironment, Alternating])
 def test_the_tree_of_prefixes_gives_what_every_single_response_gives(network, vocab_size, kind):
     env = environment(vocab_size=vocab_size, kind=kind)

@@ -14,6 +14,7 @@ from alignsim.lazy import torch
 from alignsim.methods.on_policy import Reward, Stage, Step
 from alignsim.methods.rl.base import PolicyOptimiser
 from alignsim.models.policy import PolicyModel
+from alignsim.models.reward import RewardModel
 
 #: Responses that are listed at most.
 MOST_RESPONSES = 4096
@@ -49,9 +50,10 @@ class ExactGradient(PolicyOptimiser):
 
 def expectations(policy: PolicyModel, reward: Reward, prompts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """E[r(x, y)] under the policy and KL(pi || ref), with gradient, (S, B, D) -> (S, B, 1) both."""
-    every = policy.env.all_responses().expand(*prompts.shape[:2], -1, -1)
-    log_ratio = policy.log_ratio(prompts, every)
+    log_ratio = policy.differentiable_log_ratio_of_all(prompts)
     with torch.no_grad():
-        rewards, reference = reward(prompts, every), policy.env.reference_log_prob(prompts, every)
+        every = policy.env.all_responses().expand(*prompts.shape[:2], -1, -1)
+        rewards = reward.of_all(prompts) if isinstance(reward, RewardModel) else reward(prompts, every)
+        reference = policy.env.reference_log_prob(prompts, every)
     p = (reference + log_ratio).exp()
     return (p * rewards).sum(-1, keepdim=True), (p * log_ratio).sum(-1, keepdim=True)
