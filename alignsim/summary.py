@@ -62,7 +62,9 @@ def _emptied(rows: pd.DataFrame) -> pd.DataFrame:
 def summary_text(table: pd.DataFrame) -> str:
     """The summary as a table for the screen: normalized value, mean and 95 % interval."""
     keys = list(table.columns[: list(table.columns).index("seeds") + 1])
-    shown = table[keys].rename(columns=lambda key: key.removeprefix("env."))
+    classes = {key: table[key].str.rpartition(".")[2] for key in keys if key.endswith("._target_")}
+    shown = table[keys].assign(**classes)
+    shown = shown.rename(columns=lambda key: key.removeprefix("env.").removesuffix("._target_"))
     for key in shown.select_dtypes("float"):
         shown[key] = shown[key].map("{:g}".format)
     if table.diverged.any():

@@ -7,7 +7,7 @@ from alignsim.plots.style import headline, signed
 from alignsim.results.versions import RESULTS_VERSION
 from alignsim.statistics import mean_interval
 from alignsim.study import Study, name_settings_and_variants, paired
-from alignsim.summary import summary
+from alignsim.summary import summary, summary_text
 
 
 def rows(method, env, value, seeds=range(16), **condition):
@@ -54,6 +54,10 @@ def test_networks_of_different_classes_are_named_by_their_class_and_not_by_their
     assert found.varied == found.shared == ["model.policy._target_"]
     assert set(found.rows.setting) == {f"gap\npolicy {name}" for name in ("MADE", "Linear")}
     assert len(paired(found, "rlhf", "dpo")) == 32
+    told = summary_text(summary(found))
+    assert "model.policy " in told
+    assert "Linear" in told
+    assert "alignsim" not in told
     wider = study(*tables, *(rows(method, "gap", 0.9, **GAP, **wide) for method in ("rlhf", "dpo")))
     assert {setting.partition("policy ")[2] for setting in wider.rows.setting} == {
         "MADE\npolicy.hidden_dim 64",
