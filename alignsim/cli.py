@@ -131,5 +131,6 @@ def _plot_study(values: DictConfig) -> None:
 
     settings = plain_values(values)
     changed = [f"{key}={value}" for key, value in settings.items() if value != getattr(PlotSettings(), key)]
-    if not report(existing_study(settings), shlex.join(["plot", *changed])):
-        sys.exit(1)
+    with _errors_told():  # here already, because Hydra would add a line of its own
+        if not report(existing_study(settings), shlex.join(["plot", *changed]), settings["baseline"]):
+            sys.exit(1)

@@ -17,8 +17,13 @@ from alignsim.results.versions import CODE, RESULTS_VERSION
 from alignsim.study import KNOB, LABELS, NAMES, RUN, Study, flat, name_settings_and_variants
 
 
-def load_study(folder: Path) -> Study:
-    """Read every finished seed of every condition below a study's folder; what is left out becomes a complaint."""
+def load_study(folder: Path, baseline: str = "dpo") -> Study:
+    """Read every finished seed of every condition below a study's folder; what is left out becomes a complaint.
+
+    Args:
+        folder: of the study.
+        baseline: the method that every other one is compared with.
+    """
     contents, complaints = {}, []
     for run in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         try:
@@ -36,7 +41,7 @@ def load_study(folder: Path) -> Study:
     doubled = rows.duplicated([*NAMES, "seed"])
     for variant, setting in rows.loc[doubled, ["variant", "setting"]].drop_duplicates().itertuples(index=False):
         complaints.append(f"{flat(variant)} in {flat(setting)}: several conditions have this name, only one is drawn")
-    return Study(folder.name, rows[~doubled & ~diverged], complaints, rows[~doubled & diverged], folder)
+    return Study(folder.name, rows[~doubled & ~diverged], complaints, rows[~doubled & diverged], folder, baseline)
 
 
 def load_histories(study: Study, runs: Iterable[str]) -> pd.DataFrame:

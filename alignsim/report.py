@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alignsim.config.problems import ConfigurationError, Problem
 from alignsim.reading import load_study
 from alignsim.registry import registry_of
 from alignsim.results.files import write_whole
@@ -25,18 +26,26 @@ SUMMARY, VERDICTS, PAGE = "summary.csv", "verdicts.json", "report.html"
 TRIALS, TUNED = "tuning.csv", "tuned.yaml"
 
 
-def report(folder: Path, command: str) -> bool:
+def report(folder: Path, command: str, baseline: str = "dpo") -> bool:
     """Summarise, judge and draw every finished condition below a study's folder.
 
     Args:
         folder: of the study.
         command: what the user typed.
+        baseline: the method that every other one is compared with.
 
     Returns:
         Whether there was anything to draw. What was left out, and why, is said on stderr.
+
+    Raises:
+        ConfigurationError: the study has no method of the baseline's name; where it has none called `dpo`, nothing is
+            compared.
     """
     registry = registry_of(folder)
-    study = load_study(folder)
+    study = load_study(folder, baseline)
+    methods = sorted(study.all_rows.method.unique())
+    if methods and baseline not in ("dpo", *methods):
+        raise ConfigurationError([Problem("baseline", baseline, f"must be one of the study's: {', '.join(methods)}")])
     for complaint in study.complaints:
         print(f"warning: {complaint}", file=sys.stderr)
     if study.rows.empty:

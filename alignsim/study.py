@@ -11,9 +11,6 @@ import pandas as pd
 from alignsim.evaluation.measures import DIVERGED, MEASURES
 from alignsim.results.versions import CODE, CONDITION
 
-#: The method that every other one is compared with.
-BASELINE = "dpo"
-
 #: The key that makes generating harder than verifying.
 KNOB = "env.complexity_factor"
 
@@ -44,6 +41,7 @@ class Study:
         complaints: what was left out and why, one line each.
         diverged: the same columns of the seeds whose training diverged, which are in no mean and no figure.
         folder: where it was read from; None for rows that never were in files, which have no training curves.
+        baseline: the method that every other one is compared with.
     """
 
     name: str
@@ -51,6 +49,7 @@ class Study:
     complaints: list[str]
     diverged: pd.DataFrame = field(default_factory=pd.DataFrame)
     folder: Path | None = None
+    baseline: str = "dpo"
 
     @cached_property
     def all_rows(self) -> pd.DataFrame:
@@ -83,10 +82,10 @@ class Study:
         None where a search made many of both, which have nothing to do with each other.
         """
         names = self.rows[["method", "variant"]].drop_duplicates().sort_values("variant")
-        baseline = list(names.variant[names.method == BASELINE])
+        baseline = list(names.variant[names.method == self.baseline])
         if self.searched and len(baseline) > 1:
             return []
-        return [(variant, b) for variant in names.variant[names.method != BASELINE] for b in baseline]
+        return [(variant, b) for variant in names.variant[names.method != self.baseline] for b in baseline]
 
     @cached_property
     def left_out(self) -> str:

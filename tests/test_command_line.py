@@ -134,6 +134,15 @@ def test_damaged_and_unfinished_results_are_named_and_the_rest_is_drawn(trained,
     assert "dpo no_gap" in output.replace("  ", " ")
 
 
+def test_any_method_of_a_study_can_be_what_the_others_are_compared_with(trained, tmp_path):
+    shutil.copytree(trained / "outputs", tmp_path / "outputs")
+    output = run("plot", "baseline=rlhf", cwd=tmp_path)
+    assert "dpo - rlhf" in output
+    assert "rlhf - dpo" not in output
+    told = "baseline=rlfh: must be one of the study's: dpo, rlhf"
+    assert run("plot", "baseline=rlfh", cwd=tmp_path, code=2).splitlines()[1].strip() == told
+
+
 def test_plot_without_results_says_what_there_is(trained, tmp_path):
     assert "study=nope: does not exist; outputs has default" in run("plot", "study=nope", cwd=trained, code=2)
     assert "outputs has no studies yet" in run("plot", cwd=tmp_path, code=2)

@@ -89,7 +89,9 @@ class PlotSettings:
     Attributes:
         study: the study to draw.
         output_dir: where studies are kept.
+        baseline: the method that every other one is compared with.
     """
 
     study: StudyName = "default"
     output_dir: Annotated[str, Field(min_length=1)] = "outputs"
+    baseline: str = "dpo"
