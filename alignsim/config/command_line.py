@@ -317,6 +317,9 @@ class _Examination:
             extra = EXTRAS[f"{key}={given}"][1]
             self._lacks_an_extra = True
             self._problems.append(Problem(key, given, f'is not installed; pip install "alignsim[{extra}]"'))
+        elif "." in key and {*given.split(",")} <= {*(options := self._options(group := key.replace(".", "/")))}:
+            message = f"is chosen with {group}={given}; {group} has {', '.join(options)}"
+            self._problems.append(Problem(key, given, message))
         elif not override.is_delete() and (options := self._options(key)):
             message = f"unknown option; {key} has {', '.join(options)}"
             values = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]

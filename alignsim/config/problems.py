@@ -61,7 +61,8 @@ def unknown_key(key: str, allowed: Iterable[str], value: Any, deeper: Sequence[s
     """
     parent, _, name = key.rpartition(".")
     allowed = sorted(allowed)
-    meant = deeper or difflib.get_close_matches(name, allowed, n=1)
+    longer = [key for key in allowed if key.startswith(f"{name}_")]
+    meant = deeper or longer or difflib.get_close_matches(name, allowed, n=1)
     hint = f"did you mean {' or '.join(meant)}? " if meant else ""
     where = f"keys of {parent}" if parent else "keys"
     return Problem(key, value, f"unknown key; {hint}{where}: {', '.join(allowed)}")
