@@ -11,6 +11,7 @@ from alignsim.config.claims import Claim
 from alignsim.config.command_line import checked_command_line
 from alignsim.config.load import load
 from alignsim.config.problems import ConfigurationError
+from alignsim.methods.dpo import DPO
 from alignsim.registry import CLAIMS, register, registry_of
 from tests.commands import ROOT, TINY, folders, run
 
@@ -143,6 +144,13 @@ def test_every_preset_composes_and_its_claims_are_about_what_it_trains(preset):
     text = (ROOT / "conf" / "experiment" / f"{preset}.yaml").read_text()
     assert f"python scripts/train.py -m +experiment={preset}" in text
     assert "on two cores" in text, "how long it takes"
+
+
+@pytest.mark.parametrize("preset", ["implicit_control", "verifier_control"])
+def test_controls_of_the_rewards_class_fit_reward_models_as_dpo_fits_its_policy(preset):
+    line = checked_command_line(["-m", f"+experiment={preset}"], "train", load)
+    assert {job.config.to_plain()["method"]["_target_"].rpartition(".")[2] for job in line.jobs} == {"DPO", "RLHF"}
+    assert all(job.config.to_plain()["method"]["supervised"] == vars(DPO().supervised) for job in line.jobs)
 
 
 def test_a_claim_keeps_the_date_when_it_was_made_and_one_made_later_says_so(tmp_path):
