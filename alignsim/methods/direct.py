@@ -64,7 +64,7 @@ class DirectMethod(Method):
 
 @dataclass(frozen=True, config=STRICT)
 class TemperedMethod(DirectMethod):
-    """A direct method whose loss has a temperature, but not the optimum of E[r] - beta KL at the temperature beta.
+    """A direct method with a temperature of its own: at no temperature is its optimum that of E[r] - beta KL.
 
     Attributes:
         temperature: in units of the run's beta, above 0.
