@@ -17,7 +17,7 @@ from alignsim.results.versions import CODE, RESULTS_VERSION
 from alignsim.study import KNOB, LABELS, NAMES, RUN, Study, flat, name_settings_and_variants
 
 
-def load_study(folder: Path, baseline: str = "dpo") -> Study:
+def load_study(folder: Path, baseline: str) -> Study:
     """Read every finished seed of every condition below a study's folder; what is left out becomes a complaint.
 
     Args:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignsim.config.problems import ConfigurationError, Problem
+from alignsim.config.settings import BASELINE
 from alignsim.reading import load_study
 from alignsim.registry import registry_of
 from alignsim.results.files import write_whole
@@ -26,7 +27,7 @@ SUMMARY, VERDICTS, PAGE = "summary.csv", "verdicts.json", "report.html"
 TRIALS, TUNED = "tuning.csv", "tuned.yaml"
 
 
-def report(folder: Path, command: str, baseline: str = "dpo") -> bool:
+def report(folder: Path, command: str, baseline: str) -> bool:
     """Summarise, judge and draw every finished condition below a study's folder.
 
     Args:
@@ -38,13 +39,13 @@ def report(folder: Path, command: str, baseline: str = "dpo") -> bool:
         Whether there was anything to draw. What was left out, and why, is said on stderr.
 
     Raises:
-        ConfigurationError: the study has no method of the baseline's name; where it has none called `dpo`, nothing is
+        ConfigurationError: the study has no method of the baseline's name. It may lack `BASELINE`: then nothing is
             compared.
     """
     registry = registry_of(folder)
     study = load_study(folder, baseline)
     methods = sorted(study.all_rows.method.unique())
-    if methods and baseline not in ("dpo", *methods):
+    if methods and baseline not in (BASELINE, *methods):
         raise ConfigurationError([Problem("baseline", baseline, f"must be one of the study's: {', '.join(methods)}")])
     for complaint in study.complaints:
         print(f"warning: {complaint}", file=sys.stderr)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from alignsim.config.settings import BASELINE
 from alignsim.evaluation.measures import DIVERGED, MEASURES
 from alignsim.results.versions import CODE, CONDITION
 
@@ -49,7 +50,7 @@ class Study:
     complaints: list[str]
     diverged: pd.DataFrame = field(default_factory=pd.DataFrame)
     folder: Path | None = None
-    baseline: str = "dpo"
+    baseline: str = BASELINE
 
     @cached_property
     def all_rows(self) -> pd.DataFrame:

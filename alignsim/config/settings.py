@@ -82,6 +82,10 @@ class RunSettings:
     claims: dict[Annotated[str, Field(pattern=r"^\w{1,60}$")], Claim] = field(default_factory=dict)
 
 
+#: The method that every other one is compared with, unless another is asked for.
+BASELINE = "dpo"
+
+
 @dataclass(frozen=True, config=STRICT)
 class PlotSettings:
     """What `conf/plot.yaml` holds.
@@ -94,4 +98,4 @@ class PlotSettings:
 
     study: StudyName = "default"
     output_dir: Annotated[str, Field(min_length=1)] = "outputs"
-    baseline: str = "dpo"
+    baseline: str = BASELINE
