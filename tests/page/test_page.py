@@ -9,6 +9,7 @@ import pytest
 
 from alignsim.config.claims import Claim
 from alignsim.config.load import load
+from alignsim.config.settings import BASELINE
 from alignsim.evaluation.measures import DIVERGED, MEASURES
 from alignsim.registry import register
 from alignsim.report import report
@@ -53,7 +54,7 @@ def study(tmp_path_factory):
     for method, gap, no_gap in (("rlhf", 0.9, 0.91), ("dpo", 0.5, 0.905)):
         write_condition(folder, method, HOSTILE, 2.0, gap)
         write_condition(folder, method, "no_gap", 1.0, no_gap, state="failed" if method == "dpo" else "finished")
-    assert report(folder, "plot study=hostile")
+    assert report(folder, "plot study=hostile", BASELINE)
     return folder
 
 
