@@ -23,7 +23,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from alignsim.config.checking import check
-from alignsim.config.command_line import checked_command_line, conf_dir, config_store_shared, plain_values
+from alignsim.config.command_line import checked_command_line
+from alignsim.config.composition import conf_dir, config_store_shared, plain_values
 from alignsim.config.load import load
 from alignsim.config.problems import ConfigurationError, Problem
 from alignsim.config.settings import PlotSettings

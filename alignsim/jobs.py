@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import Timeout
 
+from alignsim.config.dotted import flatten
 from alignsim.config.load import GROUPS, TrainConfig
 from alignsim.evaluation.measures import DIVERGED, MEASURES
 from alignsim.machine import device_named, prepare, processes_at_once, seeds_in_stack
@@ -23,7 +24,7 @@ from alignsim.results.files import DamagedError
 from alignsim.results.folder import LOG, RunFolder
 from alignsim.results.states import JobState, Prospect
 from alignsim.results.survey import Survey
-from alignsim.results.tables import flatten, results_table, span
+from alignsim.results.tables import results_table, span
 from alignsim.results.versions import CONDITION, code_stamp
 
 if TYPE_CHECKING:

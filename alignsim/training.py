@@ -10,7 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from alignsim.claims import problems_of
-from alignsim.config.command_line import FOR_THE_WHOLE_SWEEP, CommandLine, plain_values
+from alignsim.config.command_line import FOR_THE_WHOLE_SWEEP, CommandLine
+from alignsim.config.composition import plain_values
 from alignsim.config.load import TrainConfig, load
 from alignsim.config.problems import ConfigurationError, Problem
 from alignsim.jobs import Job, Report

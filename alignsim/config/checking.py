@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ArgsKwargs, ErrorDetails
 
+from alignsim.config.dotted import flatten
 from alignsim.config.problems import NO_VALUE, Problem, unknown_key
 from alignsim.config.schema import Component
 
@@ -33,21 +34,20 @@ def check(schema: type[T], values: Mapping[str, Any], prefix: str, problems: lis
     Returns:
         The object, or None if there was a problem.
     """
-    allowed = knobs(schema)
+    allowed, under = knobs(schema), f"{prefix}." if prefix else ""
     unknown = [key for key in values if key not in allowed]
     for key in unknown:
-        problem = unknown_key(
-            f"{prefix}.{key}" if prefix else key, allowed, values[key], keys_named(key, values, prefix)
-        )
-        problems += [replace(problem, key=leaf, value=value) for leaf, value in _leaves(problem.key, problem.value)]
+        problem = unknown_key(f"{under}{key}", allowed, values[key], keys_named(key, values, prefix))
+        typed = flatten({problem.key: values[key]})
+        problems += [replace(problem, key=leaf, value=value) for leaf, value in typed.items()]
     known, found = {key: value for key, value in values.items() if key in allowed}, len(problems)
     parts = {
-        name: component(base, default, f"{prefix}.{name}" if prefix else name, known.pop(name), problems)
+        name: component(base, default, f"{under}{name}", known.pop(name), problems)
         for name, (base, default) in _components(cast(Hashable, schema)).items()
         if isinstance(known.get(name), Mapping)
     }
     parts |= {
-        name: check(inner, known.pop(name), f"{prefix}.{name}" if prefix else name, problems)
+        name: check(inner, known.pop(name), f"{under}{name}", problems)
         for name, inner in _with_components(cast(Hashable, schema)).items()
         if isinstance(known.get(name), Mapping)
     }
@@ -130,17 +130,8 @@ def _with_components(schema: Any) -> dict[str, type]:
 
 def keys_named(name: str, values: Mapping[str, Any], prefix: str = "") -> list[str]:
     """The dotted keys of single values below some parts that have this name, such as `method.rl.steps` for `steps`."""
-    leaves = [
-        leaf for part, inner in values.items() for leaf, _ in _leaves(f"{prefix}.{part}" if prefix else part, inner)
-    ]
+    leaves = flatten(values, f"{prefix}." if prefix else "")
     return [leaf for leaf in leaves if leaf.endswith(f".{name}") and leaf != f"{prefix}.{name}"]
-
-
-def _leaves(key: str, value: Any) -> list[tuple[str, Any]]:
-    """What stands below a key, as dotted keys with their values: what a user typed."""
-    if not isinstance(value, Mapping) or not value:
-        return [(key, value)]
-    return [leaf for name, inner in value.items() for leaf in _leaves(f"{key}.{name}", inner)]
 
 
 @cache

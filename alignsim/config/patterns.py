@@ -7,12 +7,13 @@ job may lack such a key: `method.beta?`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
 from hydra.core.override_parser.types import Override
 
+from alignsim.config.dotted import flatten
 from alignsim.config.problems import Problem
 
 #: What Hydra reads in place of signs that its grammar does not know in keys.
@@ -53,20 +54,20 @@ def matching(override: Override, keys: Iterable[str]) -> list[str]:
     return [key for key in keys if fnmatchcase(key, pattern)]
 
 
-def keys_of(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def keys_of(values: Mapping[str, Any]) -> list[str]:
     """The dotted keys of all single values of a configuration."""
-    for name, value in values.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, Mapping) and value:
-            yield from keys_of(value, f"{key}.")
-        elif not key.startswith(_NOT_MEANT):
-            yield key
+    return [key for key in flatten(values) if not key.startswith(_NOT_MEANT)]
+
+
+def given(override: Override) -> str:
+    """The value of an override as it was typed."""
+    return (override.input_line or "").partition("=")[2]
 
 
 def no_match(override: Override, keys: Iterable[str], groups: str) -> Problem:
     """The problem of a pattern that stands for none of the keys of a job with these groups."""
-    pattern, given = as_typed(override.key_or_group), (override.input_line or "").partition("=")[2]
+    pattern = as_typed(override.key_or_group)
     close = difflib.get_close_matches(pattern.removesuffix("?"), list(keys), n=3, cutoff=0.6)
     hint = f"; similar: {', '.join(close)}" if close else ""
     where = f" of a job with {groups}" if groups else ""
-    return Problem(pattern, given, f"stands for no key{where}{hint}")
+    return Problem(pattern, given(override), f"stands for no key{where}{hint}")

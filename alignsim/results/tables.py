@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from alignsim.evaluation.measures import MEASURES
 from alignsim.lazy import numpy as np
@@ -129,21 +129,6 @@ def results_table(table: Table, seeds: Sequence[int]) -> list[str]:
         told = (f"{seed} ({phase[seed]}, step {step[seed]})" for seed in seeds if seed not in kept)
         lines.append(f"diverged and left out of these means: seed {', '.join(told)}")
     return lines
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one level of dotted keys, in order.
-
-    >>> flatten({"env": {"n_pairs": 4000}, "beta": 0.5})
-    {'env.n_pairs': 4000, 'beta': 0.5}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def span(seeds: Sequence[int]) -> str:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from alignsim.config.dotted import flatten
 from alignsim.config.load import load
 from alignsim.evaluation.measures import DIVERGED, MEASURES
 from alignsim.results.folder import RESULTS
-from alignsim.results.tables import flatten
 from alignsim.results.versions import CODE, CONDITION, RESULTS_VERSION
 from tests.commands import start_afresh
 

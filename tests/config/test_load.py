@@ -5,7 +5,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from alignsim.config.checking import import_class
-from alignsim.config.command_line import conf_dir, plain_values
+from alignsim.config.composition import conf_dir, plain_values
 from alignsim.config.load import load, to_plain
 from alignsim.config.problems import ConfigurationError
 

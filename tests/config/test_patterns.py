@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from alignsim.config.command_line import checked_command_line, conf_dir
+from alignsim.config.command_line import checked_command_line
+from alignsim.config.composition import conf_dir
 from alignsim.config.load import load
 from alignsim.config.problems import ConfigurationError
 

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from alignsim.config.command_line import checked_command_line
+from alignsim.config.dotted import flatten
 from alignsim.config.load import load
 from alignsim.config.problems import ConfigurationError
-from alignsim.results.tables import flatten
 from tests.commands import run
 
 KEYS = [

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from alignsim.config.claims import Claim
+from alignsim.config.dotted import flatten
 from alignsim.config.load import load
 from alignsim.config.settings import BASELINE
 from alignsim.evaluation.measures import DIVERGED, MEASURES
 from alignsim.registry import register
 from alignsim.report import report
-from alignsim.results.tables import flatten
 from alignsim.results.versions import RESULTS_VERSION
 
 HOSTILE = '"><script>document.title = "broken"</script><img src=x onerror=alert(1)>'
