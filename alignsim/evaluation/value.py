@@ -85,7 +85,8 @@ def normalized_value(value: torch.Tensor, reference: torch.Tensor, optimum: torc
 def soft_optimal_value(reward_model: RewardModel, beta: float, prompts: torch.Tensor, evaluation: Evaluation) -> Value:
     """Value of pi(y|x) = ref(y|x) exp(r(x, y) / beta) / Z(x), the best policy for a learned reward.
 
-    Exact where responses are enumerable; else by self-normalised importance sampling from `RewardModel.propose`.
+    Exact where responses are enumerable; else by self-normalised importance sampling from `RewardModel.propose`, less
+    its bias (Quenouille 1956, the jackknife): that falls with the samples of a prompt, not with the number of prompts.
     """
     env, samples = reward_model.env, evaluation.samples
 
@@ -142,15 +143,25 @@ def _sampled(
     with torch.no_grad():
         for block, x in enumerate(prompts.split(_PROMPTS_IN_BLOCK, dim=1)):
             noise = env.streams.uniform("evaluation.samples", (x.shape[1], samples * draws, env.output_dim), block)
-            weights, rewards, log_ratio = draw(x, noise)
-            penalised = rewards - beta * log_ratio
-            mean = (weights * penalised).sum(-1, keepdim=True)
-            # The influence of each sample on the estimate (delta method): on the weighted mean, and on the estimated
-            # log Z inside log pi/ref, which vanishes for equal weights. K / (K - 1) makes those unbiased.
-            influence = weights * (penalised - mean) + beta * (weights - 1 / samples)
-            variance = influence.square().sum(-1) * samples / (samples - 1)
-            parts = [(weights * rewards).sum((1, 2)), (weights * log_ratio).sum((1, 2)), variance.sum(1)]
+            weights, rewards, log_ratio = (part.double() for part in draw(x, noise))
+            weights = weights / weights.sum(-1, keepdim=True)  # that of 32 bits is off by what is multiplied by K below
+            shares = torch.stack([weights * rewards, weights * log_ratio])
+            # The jackknife: what each sample's absence does takes away the bias of weighted means and of the log of an
+            # estimated Z, and tells the variance. Equal weights have no bias, and keep their mean and variance.
+            others = _sums_without_each(weights).clamp(min=torch.finfo(weights.dtype).tiny)
+            without = _sums_without_each(shares) / others
+            without[1] -= (others * samples / (samples - 1)).log()  # Z, which is in log pi/ref, is another one, too
+            corrected = samples * shares.sum(-1) - (samples - 1) * without.mean(-1)
+            penalised = without[0] - beta * without[1]
+            variance = penalised.var(-1) * (samples - 1) ** 2 / samples
+            parts = [*corrected.sum(-1), variance.sum(1)]
             totals += torch.stack(parts)
     reward, kl = totals[:2] / prompts.shape[1]
     standard_error = totals[2].sqrt() / prompts.shape[1]
     return Value(reward, kl, reward - beta * kl, standard_error)
+
+
+def _sums_without_each(values: torch.Tensor) -> torch.Tensor:
+    """The sum of all other entries for each one, along the last axis, with nothing taken away from a larger sum."""
+    before, after = values.cumsum(-1)[..., :-1], values.flip(-1).cumsum(-1).flip(-1)[..., 1:]
+    return torch.nn.functional.pad(before, (1, 0)) + torch.nn.functional.pad(after, (0, 1))

@@ -204,6 +204,29 @@ def test_k3_has_the_mean_of_the_kl_divergence_and_the_mean_gradient_of_the_other
     assert torch.allclose(of_k3, of_other)
 
 
+def test_the_kl_loss_of_grpo_is_of_each_next_token_the_other_way_round_after_what_the_policy_wrote():
+    """Its mean is KL(pi || ref) of responses, its mean gradient not that of KL(ref || pi) of responses."""
+    policy = moved(PolicyModel(environment(reference_tilt=0.4)), 0.6)
+    env, x = policy.env, policy.env.prompts("test", 2)
+    every = env.all_responses().expand(1, 2, -1, -1)
+    ratio, reference = policy.token_log_ratio(x, every), env.reference_log_probs(x, every)
+    of_token = reference.gather(-1, every[..., None]).squeeze(-1)
+    p = (of_token + ratio).sum(-1).exp().detach()
+    loss = (p[..., None] * k3_kl(ratio)).sum((2, 3)).mean()
+    assert torch.allclose(loss, (p * ratio.sum(-1)).sum(2).mean(), atol=1e-5)
+
+    def divergence(prefixes):
+        """The gradient of the sum of KL(ref || pi) of each next token, after prefixes of these probabilities."""
+        logits = policy.network.logits(policy.parameters, x, every)
+        of_next = (reference.exp() * (reference - (reference + logits).log_softmax(-1))).sum(-1)
+        return gradient((prefixes[..., None] * of_next).sum((2, 3)).mean(), policy)
+
+    after_policy, after_reference = divergence(p), divergence(of_token.sum(-1).exp())
+    got = gradient(loss, policy)
+    assert torch.allclose(got, after_policy, atol=1e-5)
+    assert (got - after_reference).norm() > 0.1 * after_reference.norm()
+
+
 def test_the_rewards_of_tokens_add_up_to_the_penalised_reward():
     rewards, log_ratio = torch.randn(2, 3, 4), torch.randn(2, 3, 4, 5)
     total = token_rewards(rewards, log_ratio.clone(), 0.5).sum(-1)

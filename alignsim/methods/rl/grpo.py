@@ -18,12 +18,14 @@ from alignsim.methods.rl.base import Batch, PolicyGradient
 class GRPO(PolicyGradient):
     """`conf/method/rl/grpo.yaml`.
 
-    As published, and therefore with another optimum than the other optimisers: the KL term is a loss whose gradient is
-    that of the KL divergence the other way round (see `k3_kl`), and only the reward is divided by the standard
-    deviation, so that beta weighs more where rewards differ by more than 1. With `kl=reward` the KL term is in the
-    rewards that are normalised, as the other optimisers have it, and the gradient is zero at their optimum again. All
-    responses have T tokens: the losses of tokens are summed, not averaged, so that beta weighs the KL divergence of
-    responses.
+    As published, and therefore with another optimum than the other optimisers, at which beta is no more the weight by
+    which they are measured. The KL term is a loss of each token, whose gradient is that of KL(ref || pi) of the next
+    token after what the policy wrote (see `k3_kl`): the other way round, and blind to what a token does to later ones.
+    Only the reward is divided by the standard deviation, so that beta weighs more where rewards differ by more than 1;
+    and its part in the gradient is (K - 1) / K of that without a sample in its own baseline. With `kl=reward` the KL
+    term is in the rewards that are normalised, as the other optimisers have it, and the gradient is zero at their
+    optimum again. All responses have T tokens: the losses of tokens are summed, not averaged, so that the mean of the
+    KL loss is beta times the KL divergence of responses.
 
     Attributes:
         samples: responses that the policy writes to each prompt, at least 2.
