@@ -33,23 +33,25 @@ class GRPO(PolicyGradient):
         clip: how far the ratio of a token's probability to that when it was written may move from 1, above 0.
         scale: whether advantages are divided by the standard deviation of a prompt's rewards.
         kl: where the KL term is: in the `loss`, of each token, or in the `reward`, of the response.
+        kl_weight: of the KL term, in units of the run's beta, above 0.
     """
 
-    steps: PositiveInt = 1780
-    learning_rate: PositiveFloat = 8.06e-4
-    weight_decay: NonNegativeFloat = 0.0178
+    steps: PositiveInt = 1000
+    learning_rate: PositiveFloat = 3e-3
+    weight_decay: NonNegativeFloat = 0.01
     samples: Annotated[int, Field(ge=2)] = 4
     inner_steps: PositiveInt = 2
     clip: PositiveFloat = 0.2
     scale: bool = True
     kl: Literal["loss", "reward"] = "loss"
+    kl_weight: PositiveFloat = 1.0
 
     def losses(self, batch: Batch, beta: float) -> Iterator[torch.Tensor]:
         """-sum_t min(w_t A, clip(w_t) A) + beta sum_t k3_t, equation 3 with sums over tokens, for each inner step.
 
         With the KL term in the reward it is gone from the loss.
         """
-        in_loss = self.kl == "loss"
+        in_loss, beta = self.kl == "loss", self.kl_weight * beta
         rewards = batch.rewards if in_loss else kl_penalised_reward(batch.rewards, batch.log_ratio.detach(), beta)
         advantage = group_normalised_advantage(rewards, self.scale)[..., None]
         written: torch.Tensor | None = None
