@@ -141,6 +141,9 @@ def test_any_method_of_a_study_can_be_what_the_others_are_compared_with(trained,
     assert "rlhf - dpo" not in output
     told = "baseline=rlfh: must be one of the study's: dpo, rlhf"
     assert run("plot", "baseline=rlfh", cwd=tmp_path, code=2).splitlines()[1].strip() == told
+    told = "method: is no group of this command, see --help"
+    assert run("plot", "method=dpo", cwd=tmp_path, code=2).splitlines()[1].strip() == told
+    assert "report.html" in run("plot", "~baseline", cwd=tmp_path)
 
 
 def test_plot_without_results_says_what_there_is(trained, tmp_path):
@@ -198,6 +201,7 @@ def test_plot_without_results_says_what_there_is(trained, tmp_path):
         (["-m", "env=glob(no*)", "beta=0"], ["beta=0: must be greater than 0"]),
         (["beta"], ["beta: must be key=value"]),
         (["~beta.x"], ["configuration: "]),
+        (["~env"], ["~env: cannot be left out; env has gap, no_gap"]),
         (["beta=${nowhere}"], ["configuration: "]),
         (["--config-dir", "nowhere"], ["--config-dir=nowhere: must be an existing folder"]),
     ],

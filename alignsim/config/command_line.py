@@ -46,6 +46,9 @@ EXTRAS = {
 #: Keys that are about a command and not about each of its jobs.
 FOR_THE_WHOLE_SWEEP = ("dry_run", "force", "fail_fast", "random")
 
+#: Groups after whose options a condition is called.
+NAMED_BY = ("method", "env")
+
 #: How `copy.deepcopy` asks an object for its copy.
 _DEEPCOPY = "__deepcopy__"
 
@@ -320,6 +323,9 @@ class _Examination:
         elif "." in key and {*given.split(",")} <= {*(options := self._options(group := key.replace(".", "/")))}:
             message = f"is chosen with {group}={given}; {group} has {', '.join(options)}"
             self._problems.append(Problem(key, given, message))
+        elif override.is_delete() and key in NAMED_BY:
+            message = f"cannot be left out; {key} has {', '.join(self._options(key))}"
+            self._problems.append(Problem(f"~{key}", NO_VALUE, message))
         elif not override.is_delete() and (options := self._options(key)):
             message = f"unknown option; {key} has {', '.join(options)}"
             values = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
@@ -454,5 +460,7 @@ def _problem_of(error: Exception) -> Problem:
     """A library's complaint about a configuration, on one line."""
     told = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
     if absent := re.match(r"Could not override '([\w/]+)'\. No match in the defaults list", told):
-        return Problem(absent[1], NO_VALUE, f"the chosen {absent[1].partition('/')[0]} has no such part")
+        group, _, part = absent[1].partition("/")
+        message = f"the chosen {group} has no such part" if part else "is no group of this command, see --help"
+        return Problem(absent[1], NO_VALUE, message)
     return Problem("configuration", NO_VALUE, (told or type(error).__name__)[:300])
