@@ -509,7 +509,22 @@ def test_learning_curves_show_losses_values_and_rewards_with_bands(tmp_path):
     assert len(true.get_xdata()) <= 60
     assert {learned.get_linestyle(), true.get_linestyle()} == {"-", "--"}
     assert all(len(axes.collections) for axes in grid.ravel())
-    assert "Learned minus true reward at the end of training: +0.530" in drawing.says
+    assert "Learned minus true reward, where both were last measured: +0.530" in drawing.says
+
+
+def test_a_learned_reward_is_compared_with_the_true_one_of_the_same_step(tmp_path):
+    made = in_files(tmp_path)
+    for file in tmp_path.glob("rlhf-*/history.csv"):
+        history = pd.read_csv(file)
+        history.loc[history.step > 400, "true_reward"] = np.nan
+        history.to_csv(file, index=False)
+    assert "last measured: +0.235" in curves.draw(made)[0].says  # 400 / 400 + 0.035 - 400 / 500
+    for file in tmp_path.glob("rlhf-*/history.csv"):
+        history = pd.read_csv(file)
+        history.loc[history.step == 0, "learned_reward"] = np.nan
+        history.loc[history.step > 0, "true_reward"] = np.nan
+        history.to_csv(file, index=False)
+    assert "Learned minus" not in curves.draw(made)[0].says
 
 
 def test_the_reward_of_an_oracle_is_not_drawn_as_a_learned_one(tmp_path):
