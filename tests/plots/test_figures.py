@@ -283,6 +283,13 @@ def test_a_ranking_has_a_row_for_each_method_in_order_of_value_and_writes_its_me
     assert any(list(line.get_xdata()) == pytest.approx([expected.low, expected.high]) for line in gap.lines)
 
 
+def test_a_mean_that_rounds_to_0_is_written_without_a_sign():
+    made = study(*(rows(f"m{i}", "gap", 0).assign(normalized_value=-0.0002) for i in range(4)))
+    (drawing,) = ranking.draw(made)
+    assert "0.000" in [text.get_text() for text in drawing.figure.axes[0].texts]
+    assert "-0.000" not in drawing.says
+
+
 def test_a_method_far_below_the_reference_policy_is_an_arrow_and_leaves_room_for_the_others():
     made = STUDIES["many methods, one lost"]()
     gap = ranking.draw(made)[0].figure.axes[1]
