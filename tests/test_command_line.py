@@ -187,6 +187,8 @@ def test_plot_without_results_says_what_there_is(trained, tmp_path):
         (["+hydra.sweeper.params.beta=0.5"], ["configuration: "]),
         (["env._target_=..x"], ["env._target_=..x: cannot be imported"]),
         (["env._target_=alignsim.envs.base.Environment"], ["must be a dataclass that inherits from"]),
+        (["method._target_=alignsim.methods.direct.DirectMethod"], ["alignsim.methods.base.Method and defines loss"]),
+        (["model=linear", "model.policy.hidden_dim=4"], ["hidden_dim=4: unknown key; keys of model.policy: none"]),
         (["model.policy.hidden_dim=4"], ["hidden_dim=4: must be at least env.output_dim=8"]),
         (["-m", "beta=-1,0"], ["beta=-1: must be greater than 0", "beta=0: must be greater than 0"]),
         (["beta=[1"], ["beta=[1: must be a number"]),
