@@ -283,6 +283,12 @@ def test_a_ranking_has_a_row_for_each_method_in_order_of_value_and_writes_its_me
     assert any(list(line.get_xdata()) == pytest.approx([expected.low, expected.high]) for line in gap.lines)
 
 
+def test_rows_whose_names_differ_only_at_their_end_are_told_apart():
+    made = study(*(rows("dpo", f"{'a_long_name_' * 8}{i}", 0.5, seeds=range(2)) for i in range(20)))
+    names = [label.get_text() for label in comparison.draw(made)[0].figure.axes[0].get_yticklabels()]
+    assert len(set(names)) == 20
+
+
 def test_a_mean_that_rounds_to_0_is_written_without_a_sign():
     made = study(*(rows(f"m{i}", "gap", 0).assign(normalized_value=-0.0002) for i in range(4)))
     (drawing,) = ranking.draw(made)
