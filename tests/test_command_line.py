@@ -146,6 +146,13 @@ def test_any_method_of_a_study_can_be_what_the_others_are_compared_with(trained,
     assert "report.html" in run("plot", "~baseline", cwd=tmp_path)
 
 
+def test_plot_says_so_where_there_is_nothing_to_compare_with(tmp_path):
+    run("train", "-m", "method=sft,ipo", *TINY, cwd=tmp_path)
+    told = "nothing is compared: there is no dpo here; baseline=NAME takes one of ipo, sft"
+    assert told in run("plot", cwd=tmp_path)
+    assert "nothing is compared" not in run("plot", "baseline=ipo", cwd=tmp_path)
+
+
 def test_plot_without_results_says_what_there_is(trained, tmp_path):
     assert "study=nope: does not exist; outputs has default" in run("plot", "study=nope", cwd=trained, code=2)
     assert "outputs has no studies yet" in run("plot", cwd=tmp_path, code=2)
