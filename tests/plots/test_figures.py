@@ -439,6 +439,16 @@ def test_over_optimisation_is_said_where_reward_falls_although_kl_rises(fall, to
     assert f"highest at beta {0.2 if fall > 0 else 0.1:g}" in says
 
 
+def test_few_seeds_say_nothing_of_many_settings():
+    kinds = ("a", "b", "c", "d", "e")
+    made = with_split(study(*(rows(m, kind, 0.5, seeds=range(4)) for kind in kinds for m in ("rlhf", "dpo"))))
+    assert regret.draw(made)[0].says == "Too few seeds to say where RL itself falls short with RLHF."
+    table = betas().rows
+    two = study(*(table[table.seed < 4].assign(env=kind) for kind in ("a", "b")))
+    says = frontier.draw(two)[0].says
+    assert says.count("too few seeds to say where true reward falls at small beta") == 2
+
+
 def test_no_policy_is_above_the_grey_line():
     made = betas()
     axes = frontier.draw(made)[0].figure.axes[1]
