@@ -133,5 +133,6 @@ def _plot_study(values: DictConfig) -> None:
     settings = plain_values(values)
     changed = [f"{key}={value}" for key, value in settings.items() if value != getattr(PlotSettings(), key)]
     with _errors_told():  # here already, because Hydra would add a line of its own
-        if not report(existing_study(settings), shlex.join(["plot", *changed]), settings["baseline"]):
+        folder = existing_study(settings)
+        if not report(folder, shlex.join(["plot", *changed]), PlotSettings(**settings).baseline):
             sys.exit(1)

@@ -66,6 +66,8 @@ def report(folder: Path, command: str, baseline: str) -> bool:
         print(summary_text(table.head(ROWS_ON_SCREEN)))
     if len(table) > ROWS_ON_SCREEN and not searched:
         print(f"... and {len(table) - ROWS_ON_SCREEN} rows more in {SUMMARY}")
+    if baseline not in methods and len(methods) > 1 and not searched:
+        print(f"nothing is compared: there is no {baseline} here; baseline=NAME takes one of {', '.join(methods)}")
     if verdicts:
         print(f"\n{verdicts_shown(verdicts)}\n")
     if not study.rows.normalized_value.notna().any():

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from alignsim.claims import problems_of
-from alignsim.config.command_line import FOR_THE_WHOLE_SWEEP, CommandLine
+from alignsim.config.command_line import FOR_THE_WHOLE_SWEEP, NAMED_BY, CommandLine
 from alignsim.config.composition import plain_values
 from alignsim.config.load import TrainConfig, load
 from alignsim.config.problems import ConfigurationError, Problem
@@ -105,7 +105,7 @@ def job_of(config: TrainConfig, choices: Mapping[str, str], overrides: Sequence[
         overrides: what the command line says of this job.
         root: the folder that `output_dir` is relative to.
     """
-    method, env = (choices[group].replace("/", "-") for group in ("method", "env"))
+    method, env = (choices[group].replace("/", "-") for group in NAMED_BY)
     key = tuple(override for override in overrides if not override.lstrip("+~").startswith("hydra"))
     changes = {change.partition("=")[0]: change for change in (override.lstrip("+") for override in key)}.values()
     return Job(config, method, env, key, tuple(change for change in changes if _tells_jobs_apart(change)), root)

@@ -249,8 +249,10 @@ def _concluded(verdict: Verdict) -> Verdict:
         return replace(verdict, outcome="supported", why=f"{interval.ends} is {where_predicted(claim)}", needed=None)
     if outside and verdict.p_against < LEVEL:
         return replace(verdict, outcome="refuted", why=f"{interval.ends} is not {where_predicted(claim)}", needed=None)
-    p = verdict.p if inside else verdict.p_against
-    told = f"the corrected p is {p:.2g}" if inside or outside else f"{interval.ends} reaches across {limit(claim)}"
+    told = f"{interval.ends} reaches across {limit(claim)}"
+    if inside or outside:
+        p, of = (verdict.p, "p") if inside else (verdict.p_against, "p of the contrary")
+        told = f"the corrected {of} is {p:.2g}"
     if verdict.needed is None:
         return replace(verdict, why=f"{told}; with more seeds it may be decided, how many cannot be told")
     many = f"more than {MANY_SEEDS:,}" if verdict.needed >= MANY_SEEDS else f"about {verdict.needed:,}"

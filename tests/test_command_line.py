@@ -141,6 +141,16 @@ def test_any_method_of_a_study_can_be_what_the_others_are_compared_with(trained,
     assert "rlhf - dpo" not in output
     told = "baseline=rlfh: must be one of the study's: dpo, rlhf"
     assert run("plot", "baseline=rlfh", cwd=tmp_path, code=2).splitlines()[1].strip() == told
+    told = "method: is no group of this command, see --help"
+    assert run("plot", "method=dpo", cwd=tmp_path, code=2).splitlines()[1].strip() == told
+    assert "report.html" in run("plot", "~baseline", cwd=tmp_path)
+
+
+def test_plot_says_so_where_there_is_nothing_to_compare_with(tmp_path):
+    run("train", "-m", "method=sft,ipo", *TINY, cwd=tmp_path)
+    told = "nothing is compared: there is no dpo here; baseline=NAME takes one of ipo, sft"
+    assert told in run("plot", cwd=tmp_path)
+    assert "nothing is compared" not in run("plot", "baseline=ipo", cwd=tmp_path)
 
 
 def test_plot_without_results_says_what_there_is(trained, tmp_path):
@@ -184,6 +194,8 @@ def test_plot_without_results_says_what_there_is(trained, tmp_path):
         (["+hydra.sweeper.params.beta=0.5"], ["configuration: "]),
         (["env._target_=..x"], ["env._target_=..x: cannot be imported"]),
         (["env._target_=alignsim.envs.base.Environment"], ["must be a dataclass that inherits from"]),
+        (["method._target_=alignsim.methods.direct.DirectMethod"], ["alignsim.methods.base.Method and defines loss"]),
+        (["model=linear", "model.policy.hidden_dim=4"], ["hidden_dim=4: unknown key; keys of model.policy: none"]),
         (["model.policy.hidden_dim=4"], ["hidden_dim=4: must be at least env.output_dim=8"]),
         (["-m", "beta=-1,0"], ["beta=-1: must be greater than 0", "beta=0: must be greater than 0"]),
         (["beta=[1"], ["beta=[1: must be a number"]),
@@ -198,6 +210,7 @@ def test_plot_without_results_says_what_there_is(trained, tmp_path):
         (["-m", "env=glob(no*)", "beta=0"], ["beta=0: must be greater than 0"]),
         (["beta"], ["beta: must be key=value"]),
         (["~beta.x"], ["configuration: "]),
+        (["~env"], ["~env: cannot be left out; env has gap, no_gap"]),
         (["beta=${nowhere}"], ["configuration: "]),
         (["--config-dir", "nowhere"], ["--config-dir=nowhere: must be an existing folder"]),
     ],

@@ -109,6 +109,11 @@ def test_the_table_of_a_run_shows_mean_and_standard_error_of_the_seeds_that_coun
     assert lines[-1] == "diverged and left out of these means: seed 3 (rl, step 7)"
 
 
+def test_a_mean_that_rounds_to_0_has_no_sign():
+    lines = results_table(regrets(-0.0001, -0.0002), range(2))
+    assert ["regret", "0.000"] in [line.split()[:2] for line in lines]
+
+
 def test_the_table_of_one_seed_has_no_standard_error_and_a_measure_without_numbers_no_line():
     header, *lines = results_table(regrets(0.25, None), [0])
     assert header.endswith("standard error (1 seed)")

@@ -160,6 +160,15 @@ def test_p_values_are_corrected_for_the_number_of_claims():
     assert all(verdict.p == 1 for verdict in others)
 
 
+def test_a_p_value_that_decides_is_said_to_be_of_the_claim_or_of_its_contrary():
+    found = differing(0.03, spread=0.05)
+    made = {name: claim(name, where=GAP) for name in ("greater", "less")}
+    greater, less = judge(found, registry(**made, **{f"other_{i}": made["greater"] for i in range(9)}))[:2]
+    assert (greater.outcome, less.outcome) == ("inconclusive", "inconclusive")
+    assert f"the corrected p is {greater.p:.2g}" in greater.why
+    assert f"the corrected p of the contrary is {less.p_against:.2g}" in less.why
+
+
 def test_a_claim_without_evidence_says_what_is_missing():
     made = {
         "condition": claim("greater", where={"env": "gapp"}),

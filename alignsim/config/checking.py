@@ -87,7 +87,9 @@ def component(base: type, default: type | None, key: str, values: Any, problems:
         problems.append(Problem(f"{key}._target_", path, f"cannot be imported: {told}"))
         return None
     if not issubclass(schema, base) or not dataclasses.is_dataclass(schema) or inspect.isabstract(schema):
-        problems.append(Problem(f"{key}._target_", path, f"must be a dataclass that inherits from {wanted}"))
+        lacking = ", ".join(sorted(getattr(schema, "__abstractmethods__", ()))) if issubclass(schema, base) else ""
+        message = f"must be a dataclass that inherits from {wanted}" + f" and defines {lacking}" * bool(lacking)
+        problems.append(Problem(f"{key}._target_", path, message))
         return None
     return check(schema, {name: value for name, value in values.items() if name != "_target_"}, key, problems)
 

@@ -37,6 +37,9 @@ EXTRAS = {
 #: Keys that are about a command and not about each of its jobs.
 FOR_THE_WHOLE_SWEEP = ("dry_run", "force", "fail_fast", "random")
 
+#: Groups after whose options a condition is called.
+NAMED_BY = ("method", "env")
+
 
 @dataclass(frozen=True)
 class CommandLine:
@@ -226,6 +229,8 @@ class _Examination:
             return because(f'is not installed; pip install "alignsim[{extra}]"')
         if "." in key and {*value.split(",")} <= {*options(group := key.replace(".", "/"))}:
             return because(f"is chosen with {group}={value}; {group} has {', '.join(options(group))}")
+        if override.is_delete() and key in NAMED_BY:
+            return [Problem(f"~{key}", NO_VALUE, f"cannot be left out; {key} has {', '.join(options(key))}")]
         if override.is_delete() or not options(key):
             return []
         message = f"unknown option; {key} has {', '.join(options(key))}"

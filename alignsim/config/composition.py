@@ -180,5 +180,7 @@ def _problem_of(error: Exception) -> Problem:
     """A library's complaint about a configuration, on one line."""
     told = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
     if absent := re.match(r"Could not override '([\w/]+)'\. No match in the defaults list", told):
-        return Problem(absent[1], NO_VALUE, f"the chosen {absent[1].partition('/')[0]} has no such part")
+        group, _, part = absent[1].partition("/")
+        message = f"the chosen {group} has no such part" if part else "is no group of this command, see --help"
+        return Problem(absent[1], NO_VALUE, message)
     return Problem("configuration", NO_VALUE, (told or type(error).__name__)[:300])

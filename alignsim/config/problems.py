@@ -65,4 +65,4 @@ def unknown_key(key: str, allowed: Iterable[str], value: Any, deeper: Sequence[s
     meant = deeper or longer or difflib.get_close_matches(name, allowed, n=1)
     hint = f"did you mean {' or '.join(meant)}? " if meant else ""
     where = f"keys of {parent}" if parent else "keys"
-    return Problem(key, value, f"unknown key; {hint}{where}: {', '.join(allowed)}")
+    return Problem(key, value, f"unknown key; {hint}{where}: {', '.join(allowed) or 'none'}")

@@ -27,7 +27,7 @@ from alignsim.plots.style import (
     signed,
     with_value,
 )
-from alignsim.statistics import Interval
+from alignsim.statistics import Interval, three
 from alignsim.study import MANY_METHODS, Study, flat
 
 #: Lanes of variants, over all settings, side by side before the columns wrap to another row.
@@ -80,9 +80,9 @@ def _overall(study: Study, settings: list[str]) -> str:
     table = means(study.rows, ["variant", "setting"])
     ends = [table.iloc[table["mean"].argmax()], table.iloc[table["mean"].argmin()]]
     if len(table) == 1:
-        return f"Mean normalized value of {name_of(ends[0].variant)}: {ends[0]['mean']:.3f}"
+        return f"Mean normalized value of {name_of(ends[0].variant)}: {three(ends[0]['mean'])}"
     told = [
-        f"{row['mean']:.3f} ({name_of(row.variant)}"
+        f"{three(row['mean'])} ({name_of(row.variant)}"
         + (f" in {', '.join(row.setting.splitlines())})" if len(settings) > 1 else ")")
         for row in ends
     ]

@@ -177,15 +177,15 @@ def _thinned(known: pd.DataFrame) -> pd.DataFrame:
 
 
 def _titles(curves: pd.DataFrame, variants: list[str], n_settings: int) -> list[str]:
-    """By how much the learned reward is above the true one at the end; a mean over unlike settings says little."""
+    """By how much the learned reward is above the true one at last; a mean over unlike settings says little."""
     titles = ["Losses, true value and rewards along training"]
-    ends = curves.sort_values("step").groupby(["variant", "setting", "seed"], as_index=False).last()
-    ends = ends.assign(exploited=ends.learned_reward - ends.true_reward).dropna(subset="exploited")
+    both = curves.assign(exploited=curves.learned_reward - curves.true_reward).dropna(subset="exploited")
+    ends = both.sort_values("step").groupby(["variant", "setting", "seed"], as_index=False).last()
     if len(ends) > 0 and n_settings <= _MOST_TOLD:
         table = means(ends, ["variant", "setting"], "exploited")
         parts = []
         for variant, setting, interval in zip(table.variant, table.setting, intervals(table), strict=True):
             place = f" in {flat(str(setting))}" if n_settings > 1 else ""
             parts += [f"{signed(interval)} with {name_of(variant)}{place}"] * (variant in variants)
-        titles.append(f"Learned minus true reward at the end of training: {'; '.join(parts)}")
+        titles.append(f"Learned minus true reward, where both were last measured: {'; '.join(parts)}")
     return titles

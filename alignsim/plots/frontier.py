@@ -156,7 +156,9 @@ def _titles(rows: pd.DataFrame, variants: list[str]) -> list[str]:
         members = rows[rows.variant == variant]
         turns = [_turn(group) for _, group in members.groupby("place") if group[_BETA].nunique() > 1]
         name = name_of(variant)
-        if len(turns) > 1:
+        if len(turns) > 1 and all(turn.change.lead is None for turn in turns):
+            titles.append(f"{name}: too few seeds to say where true reward falls at small beta")
+        elif len(turns) > 1:
             count = f"{sum(turn.falls for turn in turns)} of {len(turns)} settings"
             titles.append(f"{name}: true reward surely falls at small beta, although KL rises, in {count}")
         elif turns:

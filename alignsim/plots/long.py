@@ -21,7 +21,7 @@ from alignsim.plots.style import (
 )
 from alignsim.statistics import Interval
 
-_NAME_CHARACTERS, _NAME_LINES = 44, 2
+_NAME_CHARACTERS, _NAME_LINES, _MOST_NAME_LINES = 44, 2, 5
 
 #: How many inches wide a legend above may be.
 LEGEND_ROOM = 4.5
@@ -48,13 +48,13 @@ def draw_long(names: Sequence[str], rows: Sequence[Sequence[Lane]], written: Seq
     """Draw a row for each name, from the top down.
 
     Args:
-        names: what each row is called, on two lines at most and cut off where it is too long.
+        names: what each row is called, on two lines and cut off where it is too long; on more where rows would then
+            be called the same.
         rows: the lanes of each.
         written: what stands at the right of each.
         label: of the axis of the numbers.
     """
-    names = [broken(shortened(name, _NAME_LINES * _NAME_CHARACTERS - 8), _NAME_CHARACTERS) for name in names]
-    names = ["\n".join(name.splitlines()[:_NAME_LINES]) for name in names]
+    names = _cut(names)
     deepest = max(len(lanes) for lanes in rows)
     text_lines = max(text.count("\n") + 1 for text in (*written, *names))
     inches = max(0.11 * deepest + 0.08, 0.15 * text_lines + 0.06)
@@ -76,6 +76,17 @@ def draw_long(names: Sequence[str], rows: Sequence[Sequence[Lane]], written: Seq
     for y, text in enumerate(written):
         axes.text(1.01, y, text, transform=axes.get_yaxis_transform(), fontsize=8, va="center", linespacing=1.0)
     return figure
+
+
+def _cut(names: Sequence[str]) -> list[str]:
+    """The names on as few lines as tell them apart."""
+    cut: list[str] = []
+    for lines in range(_NAME_LINES, _MOST_NAME_LINES + 1):
+        cut = [broken(shortened(name, lines * _NAME_CHARACTERS - 8), _NAME_CHARACTERS) for name in names]
+        cut = ["\n".join(name.splitlines()[:lines]) for name in cut]
+        if len(set(cut)) == len(set(names)):
+            break
+    return cut
 
 
 def _draw_lane(axes: Axes, y: float, lane: Lane) -> None:

@@ -107,13 +107,14 @@ def _write(
         roomy = cell > 0.95 and interval.n > 1
         size = 10 if cell > 0.6 else 8
         digits = 3 if cell > 1.2 else 2
-        text = f"{interval.mean:+.{digits}f}"
+        mean, low, high = (round(end, digits) + 0.0 for end in (interval.mean, interval.low, interval.high))
+        text = f"{mean:+.{digits}f}"
         text = text if cell > 0.5 else text.replace("0.", ".", 1)
         axes.text(
             column + 0.5, row + (0.58 if roomy else 0.5), text, ha="center", va="center", fontsize=size, color=colour
         )
         if roomy:
-            ends = f"[{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+            ends = f"[{low:.{digits}f}, {high:.{digits}f}]"
             axes.text(column + 0.5, row + 0.34, ends, ha="center", va="center", fontsize=7.5, color=colour)
     for row, column in np.argwhere(missing):
         axes.fill_between(

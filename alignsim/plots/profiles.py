@@ -15,7 +15,7 @@ from alignsim.plots.style import (
     name_of,
     with_value,
 )
-from alignsim.statistics import performance_profile
+from alignsim.statistics import performance_profile, three
 from alignsim.study import Study
 from alignsim.summary import PRIMARY
 
@@ -80,5 +80,5 @@ def _titles(scores: dict[str, np.ndarray]) -> list[str]:
     middle = {variant: float(np.median(values)) for variant, values in scores.items()}
     if len(middle) > 3:  # the extremes
         middle = dict(sorted(middle.items(), key=lambda item: item[1])[:: len(middle) - 1])
-    told = [f"{value:.3f} with {name_of(variant)}" for variant, value in middle.items()]
+    told = [f"{three(value)} with {name_of(variant)}" for variant, value in middle.items()]
     return [f"Half of the runs have a value above {', '.join(told[:-1])} and {told[-1]}"]

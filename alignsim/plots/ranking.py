@@ -21,6 +21,7 @@ from alignsim.plots.style import (
     shortened,
     with_value,
 )
+from alignsim.statistics import three
 from alignsim.study import MANY_METHODS, Study, flat
 
 #: More settings or rows make no readable figure.
@@ -99,7 +100,7 @@ def _draw_panel(axes: Axes, members: pd.DataFrame) -> None:
             axes.plot([mean], [y], marker=look.marker, color=look.colour, ms=4, linestyle="none")
         if mean < left or low < left:
             axes.plot([left], [y], marker="<", color=look.colour, ms=6, linestyle="none", clip_on=False)
-        told = f"{mean:.3f}" if abs(mean) < 100 else f"{mean:.3g}"
+        told = three(mean) if abs(mean) < 100 else f"{mean:.3g}"
         axes.text(1.015, y, told, transform=axes.get_yaxis_transform(), fontsize=8, va="center")
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -114,6 +115,6 @@ def _titles(values: pd.DataFrame, names: dict[str, str]) -> list[str]:
         found = column.dropna()
         place = first if firsts.count(first) == 1 else flat(str(setting))
         best, worst = (str(end) for end in (found.idxmax(), found.idxmin()))
-        ends = [f"{names[variant]} {found[variant]:.3f}" for variant in (best, worst)]
+        ends = [f"{names[variant]} {three(found[variant])}" for variant in (best, worst)]
         told.append(f"{place}: from {ends[0]} to {ends[1]}")
     return told

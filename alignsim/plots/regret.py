@@ -140,6 +140,8 @@ def _told(ends: Mapping[tuple[str, str, str], Interval], settings: list[str], va
         found = [ends[key] for place in settings if (key := ("computational_regret", place, variant)) in ends]
         if above := sum(interval.lead == 1 for interval in found):
             titles.append(f"RL itself falls short with {name_of(variant)} in {above} of {len(found)} settings")
+        elif found and all(interval.lead is None for interval in found):
+            titles.append(f"Too few seeds to say where RL itself falls short with {name_of(variant)}")
         elif found:
             titles.append(f"RL itself surely falls short with {name_of(variant)} in none of {len(found)} settings")
     return titles

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from alignsim.results.files import write_whole
-from alignsim.statistics import FEWEST_SEEDS, Interval
+from alignsim.statistics import FEWEST_SEEDS, Interval, three
 from alignsim.study import Study, flat
 from alignsim.summary import PRIMARY
 
@@ -189,7 +189,7 @@ def seed_counts(rows: pd.DataFrame) -> str:
 def signed(interval: Interval) -> str:
     """An advantage and its interval, such as `+0.33 [0.29, 0.38]`."""
     if interval.n < 2:
-        return f"{interval.mean:+.3f} (one seed)"
+        return f"{'+' * (interval.mean >= 0)}{three(interval.mean)} (one seed)"
     return f"{'+' * (interval.mean >= 0)}{interval}"
 
 

@@ -123,7 +123,8 @@ def results_table(table: Table, seeds: Sequence[int]) -> list[str]:
         values = values[~np.isnan(values)]
         if len(values):
             error = f"{values.std(ddof=1) / np.sqrt(len(values)):.3f}" if len(values) > 1 else "-"
-            lines.append(f"{name:<22}{values.mean():>8.3f}   {error:>14}")
+            mean = round(float(values.mean()), 3) + 0.0  # no sign where that is 0
+            lines.append(f"{name:<22}{mean:>8.3f}   {error:>14}")
     if len(kept) < len(seeds):
         phase, step = table.column("diverged_phase"), table.column("diverged_step")
         told = (f"{seed} ({phase[seed]}, step {step[seed]})" for seed in seeds if seed not in kept)

@@ -283,6 +283,19 @@ def test_a_ranking_has_a_row_for_each_method_in_order_of_value_and_writes_its_me
     assert any(list(line.get_xdata()) == pytest.approx([expected.low, expected.high]) for line in gap.lines)
 
 
+def test_rows_whose_names_differ_only_at_their_end_are_told_apart():
+    made = study(*(rows("dpo", f"{'a_long_name_' * 8}{i}", 0.5, seeds=range(2)) for i in range(20)))
+    names = [label.get_text() for label in comparison.draw(made)[0].figure.axes[0].get_yticklabels()]
+    assert len(set(names)) == 20
+
+
+def test_a_mean_that_rounds_to_0_is_written_without_a_sign():
+    made = study(*(rows(f"m{i}", "gap", 0).assign(normalized_value=-0.0002) for i in range(4)))
+    (drawing,) = ranking.draw(made)
+    assert "0.000" in [text.get_text() for text in drawing.figure.axes[0].texts]
+    assert "-0.000" not in drawing.says
+
+
 def test_a_method_far_below_the_reference_policy_is_an_arrow_and_leaves_room_for_the_others():
     made = STUDIES["many methods, one lost"]()
     gap = ranking.draw(made)[0].figure.axes[1]
@@ -426,6 +439,16 @@ def test_over_optimisation_is_said_where_reward_falls_although_kl_rises(fall, to
     assert f"highest at beta {0.2 if fall > 0 else 0.1:g}" in says
 
 
+def test_few_seeds_say_nothing_of_many_settings():
+    kinds = ("a", "b", "c", "d", "e")
+    made = with_split(study(*(rows(m, kind, 0.5, seeds=range(4)) for kind in kinds for m in ("rlhf", "dpo"))))
+    assert regret.draw(made)[0].says == "Too few seeds to say where RL itself falls short with RLHF."
+    table = betas().rows
+    two = study(*(table[table.seed < 4].assign(env=kind) for kind in ("a", "b")))
+    says = frontier.draw(two)[0].says
+    assert says.count("too few seeds to say where true reward falls at small beta") == 2
+
+
 def test_no_policy_is_above_the_grey_line():
     made = betas()
     axes = frontier.draw(made)[0].figure.axes[1]
@@ -509,7 +532,22 @@ def test_learning_curves_show_losses_values_and_rewards_with_bands(tmp_path):
     assert len(true.get_xdata()) <= 60
     assert {learned.get_linestyle(), true.get_linestyle()} == {"-", "--"}
     assert all(len(axes.collections) for axes in grid.ravel())
-    assert "Learned minus true reward at the end of training: +0.530" in drawing.says
+    assert "Learned minus true reward, where both were last measured: +0.530" in drawing.says
+
+
+def test_a_learned_reward_is_compared_with_the_true_one_of_the_same_step(tmp_path):
+    made = in_files(tmp_path)
+    for file in tmp_path.glob("rlhf-*/history.csv"):
+        history = pd.read_csv(file)
+        history.loc[history.step > 400, "true_reward"] = np.nan
+        history.to_csv(file, index=False)
+    assert "last measured: +0.235" in curves.draw(made)[0].says  # 400 / 400 + 0.035 - 400 / 500
+    for file in tmp_path.glob("rlhf-*/history.csv"):
+        history = pd.read_csv(file)
+        history.loc[history.step == 0, "learned_reward"] = np.nan
+        history.loc[history.step > 0, "true_reward"] = np.nan
+        history.to_csv(file, index=False)
+    assert "Learned minus" not in curves.draw(made)[0].says
 
 
 def test_the_reward_of_an_oracle_is_not_drawn_as_a_learned_one(tmp_path):
