@@ -78,7 +78,7 @@ def checked_command_line(
     Raises:
         ConfigurationError: with every problem of every job.
     """
-    options = get_args_parser().parse_args(arguments)
+    options = get_args_parser().parse_intermixed_args(arguments)  # options may stand anywhere
     if options.help or options.hydra_help or options.shell_completion or options.info:
         return CommandLine(arguments)
     if options.experimental_rerun:
@@ -95,8 +95,9 @@ def checked_command_line(
         composition = Composition(options.config_name or config_name, search_path, read)
         examined = _Examination(composition, options.multirun, list(options.overrides))
         good, jobs = examined.check()
-    arguments = [taken for argument in arguments for taken in good.get(argument, [argument])]
-    return CommandLine(arguments, not options.cfg, options.multirun, jobs, examined.planned, examined.narrowed)
+    flags = [argument for argument in arguments if argument not in options.overrides]
+    taken = [line for argument in options.overrides for line in good.get(argument, [argument])]
+    return CommandLine([*flags, *taken], not options.cfg, options.multirun, jobs, examined.planned, examined.narrowed)
 
 
 class _Examination:
@@ -144,6 +145,7 @@ class _Examination:
         checked = self._checked(jobs)
         if not self._problems:  # what a preset sweeps may be for methods that are not in this sweep
             planner.note_patterns_in_vain(patterns)
+            self._note_search_in_vain(overrides)
         if self._problems:
             raise ConfigurationError(self._problems)
         return self._for_hydra(good), checked
@@ -220,6 +222,8 @@ class _Examination:
             return because(f"means none {there}")
         if override.is_sweep_override() and not self._multirun:
             return because("several values need -m (--multirun) on the command line")
+        if key in ("hydra/sweeper", "hydra/launcher") and not self._multirun:
+            return because("is for a sweep: it needs -m (--multirun) on the command line")
         if override.is_sweep_override() and key.partition(".")[0] in FOR_THE_WHOLE_SWEEP:
             return because("is for the whole sweep: it cannot have several values")
         if (interval := interval_of(override)) is not None:
@@ -236,6 +240,15 @@ class _Examination:
         message = f"unknown option; {key} has {', '.join(options(key))}"
         values = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
         return [Problem(key, v, message) for v in values if v is not None and v not in options(key)]
+
+    def _note_search_in_vain(self, overrides: list[Override]) -> None:
+        """Note what was typed about a search where nothing is searched."""
+        if any(interval_of(override) is not None for override in overrides):
+            return
+        typed = [argument for argument in self._typed if argument.lstrip("+").startswith("random.")]
+        message = "is for intervals, of which there is none here: key=interval(low,high) with -m"
+        given = (argument.lstrip("+").partition("=") for argument in typed)
+        self._problems += [Problem(key, value, message) for key, _, value in given]
 
     def _checked(self, jobs: list[list[str]]) -> list[CheckedJob]:
         """The jobs that are good; the problems of the others are noted, each once."""

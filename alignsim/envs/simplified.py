@@ -54,7 +54,8 @@ class SimplifiedEnvironment(Environment):
         reference_tilt: how far the reference policy leans towards good content (above 0) or away from it (below 0), in
             nats of log ref(y | x) for 1 of true reward.
         coverage: the share of contents, in (0, 1], that the preference data may show, training and validation alike:
-            the others never appear in it. Which ones differs between seeds and does not depend on the prompt.
+            the others never appear in it. Which ones differs between seeds
+            and does not depend on the prompt; how many is met on average over seeds.
     """
 
     complexity_factor: Annotated[float, Field(ge=1)] = 2.0
@@ -69,6 +70,14 @@ class SimplifiedEnvironment(Environment):
         if output_dim is not None and factor > output_dim:
             raise ValueError(f"must be at most output_dim={output_dim}")
         return factor
+
+    @field_validator("coverage")
+    @classmethod
+    def _shows_different_contents(cls, coverage: float, info: ValidationInfo) -> float:
+        contents = info.data.get("vocab_size", 2) ** info.data.get("output_dim", 8)
+        if coverage * contents < 2:
+            raise ValueError(f"must leave at least 2 of the {contents} contents: at least {2 / contents:.3g}")
+        return coverage
 
     @cached_property
     def _before_window(self) -> list[int]:

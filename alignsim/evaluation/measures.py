@@ -18,7 +18,7 @@ MEASURES = {
     "regret": "optimal_value - value",
     "statistical_regret": "optimal_value - value of the soft-optimal policy of the learned reward",
     "statistical_regret_standard_error": "of statistical_regret, from sampling; 0 where responses are enumerated",
-    "computational_regret": "regret - statistical_regret: what RL failed to reach of that policy",
+    "computational_regret": "regret - statistical_regret: what the method's policy failed to reach of that one",
     "reward": "E[r*] under the policy",
     "kl": "KL(policy || reference), in nats",
     "pair_accuracy": "share of fresh pairs that the learned (or implicit) reward orders as labelled",

@@ -16,8 +16,9 @@ from alignsim.models.reward import RewardModel
 #: cache; the same for any number of seeds, so that a seed's sums do not depend on the other seeds.
 _RESPONSES_AT_ONCE, _PROMPTS_AT_ONCE = 2**13, 8
 
-#: Prompts whose responses are sampled together; fixed, so that a seed's noise does not depend on the other seeds.
-_PROMPTS_IN_BLOCK = 8
+#: Prompts whose responses are sampled together, and at most how many responses' worth of random numbers for each of
+#: them; fixed, so that a seed's noise does not depend on the other seeds.
+_PROMPTS_IN_BLOCK, _DRAWS_AT_ONCE = 8, 2**12
 
 
 @dataclass(frozen=True)
@@ -137,13 +138,19 @@ def _sampled(
 ) -> Value:
     """Means over samples; `draw` gives their weights (sum 1 over K), true rewards and log pi/ref, each (S, B, K).
 
-    It gets the prompts and K * draws responses' worth of uniform numbers.
+    It gets the prompts and K * draws responses' worth of uniform numbers; where that is too much at once, the samples
+    come in parts, whose weights have to be equal.
     """
     totals = torch.zeros(3, len(env.seeds), device=prompts.device)
+    parts = -(-samples // max(_DRAWS_AT_ONCE // draws, 1)) if draws > 1 else 1
     with torch.no_grad():
         for block, x in enumerate(prompts.split(_PROMPTS_IN_BLOCK, dim=1)):
-            noise = env.streams.uniform("evaluation.samples", (x.shape[1], samples * draws, env.output_dim), block)
-            weights, rewards, log_ratio = (part.double() for part in draw(x, noise))
+            drawn = []
+            for part in range(parts):
+                size = (samples + part) // parts
+                shape = (x.shape[1], size * draws, env.output_dim)
+                drawn.append(draw(x, env.streams.uniform("evaluation.samples", shape, block * parts + part)))
+            weights, rewards, log_ratio = (torch.cat(each, -1).double() for each in zip(*drawn, strict=True))
             weights = weights / weights.sum(-1, keepdim=True)  # that of 32 bits is off by what is multiplied by K below
             shares = torch.stack([weights * rewards, weights * log_ratio])
             # The jackknife: what each sample's absence does takes away the bias of weighted means and of the log of an
@@ -154,8 +161,7 @@ def _sampled(
             corrected = samples * shares.sum(-1) - (samples - 1) * without.mean(-1)
             penalised = without[0] - beta * without[1]
             variance = penalised.var(-1) * (samples - 1) ** 2 / samples
-            parts = [*corrected.sum(-1), variance.sum(1)]
-            totals += torch.stack(parts)
+            totals += torch.stack([*corrected.sum(-1), variance.sum(1)])
     reward, kl = totals[:2] / prompts.shape[1]
     standard_error = totals[2].sqrt() / prompts.shape[1]
     return Value(reward, kl, reward - beta * kl, standard_error)

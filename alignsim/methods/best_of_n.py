@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Annotated
 
-from pydantic import PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
@@ -32,11 +33,11 @@ class BestOfN(TwoStageMethod):
     `kl` is a bound from above, and its value one from below.
 
     Attributes:
-        n: how many responses of the reference policy it picks from.
+        n: how many responses of the reference policy it picks from, at most 10,000.
     """
 
     supervised: Supervised = tuned(Supervised, steps=3000, learning_rate=1e-3, weight_decay=0.01)
-    n: PositiveInt = 32
+    n: Annotated[int, Field(ge=1, le=10_000)] = 32
 
     def policy_for(self, reward_model: RewardModel, task: Task) -> BestOfNPolicy:
         """Let the reward model pick."""

@@ -40,8 +40,8 @@ class CDPO(DPO):
 
     phase: ClassVar[str] = "cdpo"
 
-    supervised: Supervised = tuned(Supervised, steps=2944, learning_rate=2.81e-3, weight_decay=3.8e-3)
-    label_noise: Annotated[float, Field(ge=0, lt=0.5)] = 0.0475
+    supervised: Supervised = tuned(Supervised, steps=1985, learning_rate=3.45e-3, weight_decay=0.452)
+    label_noise: Annotated[float, Field(ge=0, lt=0.5)] = 0.0433
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
         """`cdpo_loss` of each pair."""

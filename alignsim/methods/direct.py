@@ -53,13 +53,20 @@ class DirectMethod(Method):
         policy, beta = task.model.new_policy(task.env), self.beta_of_loss(task.beta)
         fit_to_preferences(
             policy,
-            lambda policy, pairs: self.loss(policy, pairs, beta),
+            lambda policy, pairs: self._checked(self.loss(policy, pairs, beta), pairs),
             task.data,
             self.supervised,
             phase=self.phase,
             monitor=task.monitor,
         )
         return Trained(policy, fitted(policy), lambda prompts, responses: self.score(policy, prompts, responses))
+
+    def _checked(self, losses: torch.Tensor, pairs: Preferences) -> torch.Tensor:
+        """The losses, once they are known to be one for each pair."""
+        if losses.shape != (wanted := pairs.prompts.shape[:2]):
+            told = f"{type(self).__name__}.loss gave a tensor of shape {tuple(losses.shape)}"
+            raise ValueError(f"{told}; it must give one loss for each pair: (S, B) = {tuple(wanted)}")
+        return losses
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -33,8 +33,7 @@ class DistilledDPO(TwoStageMethod):
         distillation: how the policy is fitted to the reward model's labels; those of validation pairs say when to stop.
     """
 
-    supervised: Supervised = tuned(Supervised, steps=3000, learning_rate=1e-3, weight_decay=0.01)
-    distillation: Supervised = tuned(Supervised, steps=3000, learning_rate=1e-3, weight_decay=0.01)
+    distillation: Supervised = tuned(Supervised, steps=2379, learning_rate=5.25e-3, weight_decay=0.436)
 
     def policy_for(self, reward_model: RewardModel, task: Task) -> PolicyModel:
         """Fit a fresh policy to the given pairs, labelled by the reward model."""

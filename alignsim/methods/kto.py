@@ -42,7 +42,7 @@ def kto_loss(
 def reference_point(mismatched_log_ratio: torch.Tensor) -> torch.Tensor:
     """The estimate z0 = max(0, mean log pi/ref) over responses to other prompts, (S, B, K) -> (S, 1, 1).
 
-    Ethayarajh et al. 2024, section 4.2: biased, but cheap; no gradient goes through it.
+    Ethayarajh et al. 2024, section 4: biased, but cheap; no gradient goes through it.
     """
     return mismatched_log_ratio.detach().mean((1, 2), keepdim=True).clamp(min=0)
 
@@ -66,7 +66,8 @@ class KTO(TemperedMethod):
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
         """Mean `kto_loss` of the two responses of each pair; z0 from each prompt with the pair after it, as a ring.
 
-        A batch of one pair has no other, and z0 is then of the pair itself.
+        A batch of one pair has no other, and z0 is then of the pair itself. Validation pairs are looked at in parts,
+        each with a z0 of its own, as batches have.
         """
         with torch.no_grad():
             mismatched = policy.log_ratio(pairs.prompts, pairs.responses.roll(-1, 1))

@@ -42,8 +42,8 @@ class RobustDPO(DPO):
 
     phase: ClassVar[str] = "robust_dpo"
 
-    supervised: Supervised = tuned(Supervised, steps=2663, learning_rate=9.25e-3, weight_decay=6.97e-3)
-    label_noise: Annotated[float, Field(ge=0, lt=0.5)] = 2.46e-3
+    supervised: Supervised = tuned(Supervised, steps=1985, learning_rate=3.45e-3, weight_decay=0.452)
+    label_noise: Annotated[float, Field(ge=0, lt=0.5)] = 0.0433
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
         """`robust_dpo_loss` of each pair."""

@@ -1,4 +1,4 @@
-"""The regret of every variant, split into what the reward model cost and what RL failed to reach of it."""
+"""The regret of every variant, split into what the reward model cost and what the policy failed to reach of it."""
 
 from __future__ import annotations
 
@@ -177,6 +177,6 @@ def _notes(study: Study, dropped: int, drawn: str) -> list[str]:
         f"Marks: mean over {seed_counts(study.rows)} of each seed's regret divided by the reference policy's. "
         f"{drawn}: its interval. "
         "The parts, where there is a reward model, add up to the total: statistical is what the reward model cost, "
-        f"computational what RL failed to reach.{more_of(dropped, 'variant')}",
+        f"computational what the policy failed to reach.{more_of(dropped, 'variant')}",
         *interval_notes(study, study.rows),
     ]

@@ -87,7 +87,7 @@ def test_a_reward_model_has_a_network_of_its_own_from_the_command_line():
         ({"network": 3}, "network=3: must be"),
         (
             {"network": {"hidden_dim": 64}},
-            "network._target_: is missing: the import path of a alignsim.models.network.N",
+            "network._target_: is missing: the import path of a class that is a alignsim.models.network.N",
         ),
         (
             {"network": {"_target_": "alignsim.models.network.Network"}},

@@ -36,15 +36,15 @@ class GRPO(PolicyGradient):
         kl_weight: of the KL term, in units of the run's beta, above 0.
     """
 
-    steps: PositiveInt = 1000
-    learning_rate: PositiveFloat = 3e-3
-    weight_decay: NonNegativeFloat = 0.01
+    steps: PositiveInt = 2456
+    learning_rate: PositiveFloat = 4.27e-3
+    weight_decay: NonNegativeFloat = 1.91e-3
     samples: Annotated[int, Field(ge=2)] = 4
     inner_steps: PositiveInt = 2
     clip: PositiveFloat = 0.2
     scale: bool = True
     kl: Literal["loss", "reward"] = "loss"
-    kl_weight: PositiveFloat = 1.0
+    kl_weight: PositiveFloat = 0.385
 
     def losses(self, batch: Batch, beta: float) -> Iterator[torch.Tensor]:
         """-sum_t min(w_t A, clip(w_t) A) + beta sum_t k3_t, equation 3 with sums over tokens, for each inner step.
