@@ -166,7 +166,7 @@ class Recorder(Monitor):
         self._reference = reference_value(env, self._prompts, evaluation)
         self._rows: list[tuple[str, int, tuple[int, ...], dict[str, torch.Tensor]]] = []
         self._place = {seed: i for i, seed in enumerate(env.seeds)}
-        self._next_value_at = 0
+        self._next_value_at, self._last_step = 0, 0
         self._diverged_at: dict[str, torch.Tensor] = {}
         self._checkpoint, self._checkpoint_every, self._saved_at = checkpoint, checkpoint_every, time.monotonic()
         self._kept: State | None = None
@@ -183,15 +183,16 @@ class Recorder(Monitor):
         return stage and map_tensors(stage, torch.Tensor.clone)
 
     def start(self, phase: str, steps: int, done: int) -> None:
-        """A stage begins: its first record gets a true value."""
+        """A stage begins: its first record gets a true value, and that of its last possible step."""
+        self._last_step = steps
         if done == 0:
             self._next_value_at = 0
         self._monitor.start(phase, steps, done)
 
     def record(self, phase: str, step: int, measures: Mapping[str, torch.Tensor], model: StackedModel) -> None:
-        """Keep the measures of each seed; every `curve_every` steps also the true value of a policy."""
+        """Keep the measures of each seed; every `curve_every` steps and at the last also the true value of a policy."""
         row = dict(measures)
-        if isinstance(model, PolicyModel) and step >= self._next_value_at:
+        if isinstance(model, PolicyModel) and (step >= self._next_value_at or step == self._last_step):
             self._next_value_at = step + self._evaluation.curve_every
             there = [self._place[seed] for seed in model.env.seeds]
             value = policy_value(model, self._beta, self._prompts[there], self._evaluation)

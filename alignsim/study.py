@@ -180,6 +180,8 @@ def _lines(values: pd.Series, key: str) -> pd.Series:
 def name_of_key(key: str) -> str:
     """How a dotted key is called where people read it, such as `n_pairs`."""
     key = key.removesuffix("._target_")
+    if key.startswith("evaluation."):  # its pairs and prompts are not those that are trained on
+        return key
     return key.rpartition(".")[2].replace("_", " ") if key == KNOB else key.partition(".")[2] or key
 
 

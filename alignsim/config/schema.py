@@ -54,7 +54,8 @@ class Evaluation:
         samples: responses sampled for each prompt above the limit, at least 2.
         pairs: fresh preference pairs for the accuracy of the reward model or the implicit reward.
         curve_prompts: held-out prompts for the true value along training.
-        curve_every: steps between two measurements of the true value along training.
+        curve_every: steps at least between two measurements of the true value along training, which are made when a
+            stage reports; the last step has one, too.
     """
 
     prompts: PositiveInt = 512

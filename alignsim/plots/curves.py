@@ -45,11 +45,19 @@ class _Panel:
     dashed_band: bool = False
 
 
+_LOSSES = ("validation_loss", "training_loss")
+
 _PANELS = (
-    _Panel("Loss, mean over pairs\n(solid: validation,\ndashed: training)", "validation_loss", "training_loss"),
+    _Panel("Loss, mean over pairs\n(solid: validation,\ndashed: training)", *_LOSSES),
     _Panel("True normalized value\nof the policy", "normalized_value"),
     _Panel("Reward of the policy\n(solid: true,\ndashed: learned)", "true_reward", "learned_reward", dashed_band=True),
 )
+
+#: The first panel where losses are of different kinds: one scale for all of them.
+_RELATIVE = _Panel("Loss, share of that\nbefore the stage (solid:\nvalidation, dashed: training)", *_LOSSES)
+
+#: Losses before any step are as good as equal, unless they are of different kinds.
+_AS_GOOD_AS_EQUAL = 2
 
 #: Of so many settings at most the end is told in the title.
 _MOST_TOLD = 3
@@ -76,7 +84,11 @@ def draw(study: Study) -> list[Drawing]:
         curves[name] = curves.get(name, np.nan)
     curves["true_reward"] = curves.true_reward.where(_on_own_samples(curves))
     curves["learned_reward"] = curves.learned_reward.where(_has_learned_from_pairs(curves))
-    panels = [panel for panel in _PANELS if curves[panel.solid].notna().any()]
+    before = _before(curves)
+    if relative := before.max() > _AS_GOOD_AS_EQUAL * before.min() > 0:
+        curves[list(_LOSSES)] = curves[list(_LOSSES)].div(before, axis=0)
+    panels = [_RELATIVE if relative and panel is _PANELS[0] else panel for panel in _PANELS]
+    panels = [panel for panel in panels if curves[panel.solid].notna().any()]
     if not panels:
         return []
     shown = [setting for setting in shown if (curves.setting == setting).any()]
@@ -93,6 +105,12 @@ def _carried_on(curves: pd.DataFrame) -> pd.DataFrame:
         carried = wide.ffill().where(taken.reindex(columns=wide.columns, level=0))
         stages.append(carried.stack("seed", future_stack=True).reset_index().assign(run=str(run), phase=str(phase)))
     return pd.concat(stages, ignore_index=True) if stages else curves
+
+
+def _before(curves: pd.DataFrame) -> pd.Series[float]:
+    """The validation loss of each row's stage and seed before its first step."""
+    stages = [curves.run, curves.phase, curves.seed]
+    return curves.validation_loss.where(curves.step == 0).groupby(stages).transform("max")
 
 
 def _on_own_samples(curves: pd.DataFrame) -> pd.Series[bool]:
@@ -187,5 +205,5 @@ def _titles(curves: pd.DataFrame, variants: list[str], n_settings: int) -> list[
         for variant, setting, interval in zip(table.variant, table.setting, intervals(table), strict=True):
             place = f" in {flat(str(setting))}" if n_settings > 1 else ""
             parts += [f"{signed(interval)} with {name_of(variant)}{place}"] * (variant in variants)
-        titles.append(f"Learned minus true reward, where both were last measured: {'; '.join(parts)}")
+        titles.append(f"Learned minus true reward at the end of training: {'; '.join(parts)}")
     return titles

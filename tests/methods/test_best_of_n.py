@@ -104,6 +104,16 @@ def test_sampling_agrees_with_enumeration_and_its_kl_is_the_bound(tilt):
     assert ((sampled.value - reached).abs() < 4 * sampled.standard_error).all()
 
 
+def test_samples_that_are_drawn_in_parts_agree_with_enumeration():
+    """Where the random numbers of all candidates of a prompt would be too many at once."""
+    env = SimplifiedEnvironment(3, 6, 2.0, seeds=(0, 1, 2))
+    policy, prompts = BestOfNPolicy(env, env.reward, of_all(env), 300), env.prompts("test", 30)
+    exact = policy_value(policy, 0.5, prompts, Evaluation())
+    sampled = policy_value(policy, 0.5, prompts, Evaluation(enumeration_limit=1, samples=100))
+    reached = exact.reward - 0.5 * sampled.kl
+    assert ((sampled.value - reached).abs() < 4 * sampled.standard_error).all()
+
+
 def test_more_to_pick_from_is_more_reward_and_more_kl():
     env, prompts = SimplifiedEnvironment(3, 6, 2.0), SimplifiedEnvironment(3, 6, 2.0).prompts("test", 30)
     values = [

@@ -45,6 +45,18 @@ def moved(env, scale=0.5):
     return policy
 
 
+class Summed(DPO):
+    """A method of the user's own, with a loss that was summed up."""
+
+    def loss(self, policy, pairs, beta):
+        return super().loss(policy, pairs, beta).sum()
+
+
+def test_a_loss_that_is_not_one_for_each_pair_is_told_by_name():
+    with pytest.raises(ValueError, match=r"Summed.loss gave a tensor of shape \(\); .* \(S, B\) = \(2, 120\)"):
+        run_condition(Condition(Summed(), environment()))
+
+
 @every_method
 def test_every_direct_method_learns_in_the_real_loop(name):
     env, method = environment(n_pairs=2000), DIRECT[name](supervised=Supervised(steps=200, learning_rate=3e-3))

@@ -100,7 +100,7 @@ def test_the_expectations_are_the_value_of_the_policy():
         (Reinforce(), 1),
         (PPO(gae_lambda=1.0), 1),
         (GRPO(scale=False), (SAMPLES - 1) / SAMPLES),
-        (GRPO(scale=False, kl="reward"), (SAMPLES - 1) / SAMPLES),
+        (GRPO(scale=False, kl="reward", kl_weight=1.0), (SAMPLES - 1) / SAMPLES),
     ],
     ids=str,
 )
@@ -225,6 +225,18 @@ def test_the_kl_loss_of_grpo_is_of_each_next_token_the_other_way_round_after_wha
     got = gradient(loss, policy)
     assert torch.allclose(got, after_policy, atol=1e-5)
     assert (got - after_reference).norm() > 0.1 * after_reference.norm()
+
+
+@pytest.mark.parametrize("kl", ["loss", "reward"])
+def test_the_kl_weight_of_grpo_is_in_units_of_beta(kl):
+    policy = moved(PolicyModel(environment()), 0.5)
+
+    def first_loss(beta, weight):
+        steps = GRPO(kl=kl, kl_weight=weight, prompts=4).stage(policy, policy.env.reward, beta).steps(1, 0)
+        return next(next(steps).losses)
+
+    assert torch.equal(first_loss(0.5, 0.4), first_loss(0.2, 1.0))
+    assert not torch.equal(first_loss(0.5, 0.4), first_loss(0.5, 1.0))
 
 
 def test_the_rewards_of_tokens_add_up_to_the_penalised_reward():

@@ -10,6 +10,7 @@ from alignsim import SimplifiedEnvironment
 from alignsim.envs.base import PreferenceData, Preferences
 from alignsim.experiment import Condition, run_condition
 from alignsim.methods.base import Monitor
+from alignsim.methods.distilled_dpo import DistilledDPO
 from alignsim.methods.dpo import DPO
 from alignsim.methods.online_dpo import OnlineDPO, OracleOnlineDPO, OwnPairs
 from alignsim.methods.raft import RAFT, Imitation
@@ -65,6 +66,7 @@ METHODS = {
     "dpo": DPO(Supervised(steps=260, batch_size=40)),
     **{type(o).__name__: RLHF(SHORT, dataclasses.replace(o, steps=160, prompts=4)) for o in OPTIMISERS},
     "online_dpo": OnlineDPO(SHORT, OwnPairs(steps=180, prompts=8)),
+    "distilled_dpo": DistilledDPO(SHORT, Supervised(steps=300, learning_rate=1e-2, validate_every=10, patience=2)),
     "oracle_online_dpo": OracleOnlineDPO(OwnPairs(steps=310, prompts=8)),
     "raft": RAFT(SHORT, Imitation(steps=180, iteration=40, prompts=8)),
 }

@@ -532,7 +532,19 @@ def test_learning_curves_show_losses_values_and_rewards_with_bands(tmp_path):
     assert len(true.get_xdata()) <= 60
     assert {learned.get_linestyle(), true.get_linestyle()} == {"-", "--"}
     assert all(len(axes.collections) for axes in grid.ravel())
-    assert "Learned minus true reward, where both were last measured: +0.530" in drawing.says
+    assert "Learned minus true reward at the end of training: +0.530" in drawing.says
+
+
+def test_losses_of_different_kinds_are_shares_of_what_they_were_before(tmp_path):
+    made = in_files(tmp_path)
+    assert "mean over pairs" in curves.draw(made)[0].figure.axes[1].get_ylabel()
+    for file in tmp_path.glob("rlhf-*/history.csv"):
+        history = pd.read_csv(file)
+        history[["validation_loss", "training_loss"]] *= 100
+        history.to_csv(file, index=False)
+    axes = curves.draw(made)[0].figure.axes[1]
+    assert "share of that" in axes.get_ylabel()
+    assert {line.get_ydata()[0] for line in lines_of(axes) if line.get_linestyle() == "-"} == {1.0}
 
 
 def test_a_learned_reward_is_compared_with_the_true_one_of_the_same_step(tmp_path):
@@ -541,7 +553,7 @@ def test_a_learned_reward_is_compared_with_the_true_one_of_the_same_step(tmp_pat
         history = pd.read_csv(file)
         history.loc[history.step > 400, "true_reward"] = np.nan
         history.to_csv(file, index=False)
-    assert "last measured: +0.235" in curves.draw(made)[0].says  # 400 / 400 + 0.035 - 400 / 500
+    assert "end of training: +0.235" in curves.draw(made)[0].says  # 400 / 400 + 0.035 - 400 / 500
     for file in tmp_path.glob("rlhf-*/history.csv"):
         history = pd.read_csv(file)
         history.loc[history.step == 0, "learned_reward"] = np.nan

@@ -1,0 +1,74 @@
+"""DPO on the given pairs, labelled anew by a reward model."""
+
+import torch
+
+from alignsim import PolicyModel, RewardModel, SimplifiedEnvironment, train_policy_with_dpo
+from alignsim.experiment import Condition, run_condition
+from alignsim.methods.base import Monitor, Task
+from alignsim.methods.distilled_dpo import DistilledDPO
+from alignsim.methods.online_dpo import online_dpo_loss
+from alignsim.methods.rl.rloo import RLOO
+from alignsim.methods.rlhf import RLHF
+from alignsim.methods.supervised import Supervised
+from alignsim.models.config import ModelConfig
+
+SHORT = Supervised(steps=60)
+
+
+def environment(seeds=(0, 1), **changes):
+    return SimplifiedEnvironment(3, 4, 2.0, **({"n_pairs": 200, "seeds": seeds} | changes))
+
+
+def test_the_policy_that_a_reward_is_implied_by_is_stationary_for_every_given_pair():
+    """Its own implicit reward labels the pairs: not only the mean gradient is zero, that of each pair is."""
+    env, generator = environment(), torch.Generator().manual_seed(0)
+    policy = PolicyModel(env)
+    for name, p in policy.network.masked(policy.parameters).items():
+        policy.parameters[name] = p + 0.3 * torch.randn(p.shape, generator=generator)
+    pairs = env.preference_data().train
+    log_ratio = policy.log_ratio(pairs.prompts, pairs.responses).detach().requires_grad_(True)
+    loss = online_dpo_loss(0.7 * log_ratio.detach(), log_ratio, beta=0.7).sum()
+    assert torch.autograd.grad(loss, log_ratio)[0].abs().max() < 1e-6
+    moved = online_dpo_loss(0.7 * log_ratio.detach() + torch.tensor([0.5, 0.0]), log_ratio, beta=0.7).sum()
+    assert torch.autograd.grad(moved, log_ratio)[0].abs().mean() > 0.01
+
+
+def test_it_has_the_reward_model_of_rlhf_and_its_policy_follows_that_and_not_the_given_labels():
+    """Half of the labels are flipped, so that the reward model of one seed and the labels of its pairs differ."""
+    env = environment(n_pairs=1000, label_noise=0.3)
+    distilled = run_condition(Condition(DistilledDPO(SHORT, Supervised(steps=400, learning_rate=3e-3)), env))
+    rlhf = run_condition(Condition(RLHF(SHORT, RLOO(steps=2)), env))
+    for name, p in distilled.trained.reward_model.parameters.items():
+        assert torch.equal(p, rlhf.trained.reward_model.parameters[name]), name
+    pairs = env.preference_data().train
+    learned, implicit = (
+        score(pairs.prompts, pairs.responses).diff(dim=-1)
+        for score in (distilled.trained.reward_model, distilled.trained.policy.log_ratio)
+    )
+    assert ((learned > 0) == (implicit > 0)).float().mean() > 0.85
+    assert (implicit < 0).float().mean() < 0.75, "the first response is the chosen one"
+
+
+def test_a_seed_that_leaves_the_stack_keeps_its_own_reward_model():
+    quick = Supervised(steps=300, learning_rate=1e-2, validate_every=10, patience=3, batch_size=40)
+    method = DistilledDPO(Supervised(steps=100), quick)
+    among = run_condition(Condition(method, environment(seeds=(0, 1, 2, 3))))
+    last = among.history[among.history.phase == "distillation"].groupby("seed").step.max()
+    assert last.nunique() > 1, "seeds leave the stack one by one"
+    for seed in range(4):
+        alone = run_condition(Condition(method, environment(seeds=(seed,))))
+        for name, p in alone.trained.policy.parameters.items():
+            assert torch.allclose(p[0], among.trained.policy.parameters[name][seed], atol=2e-4), (seed, name)
+
+
+def test_with_a_reward_of_the_policys_own_class_it_gives_back_what_it_was_fitted_to():
+    """So two stages win nothing by themselves: labelled by the implicit reward of DPO's policy it is DPO's policy."""
+    env = environment(n_pairs=4000)
+    dpo = train_policy_with_dpo(env, settings=Supervised(steps=300, learning_rate=3e-3))
+    reward_model = RewardModel(env, beta=0.5, reads="tokens", head="implicit")
+    reward_model.parameters = dpo.parameters
+    task = Task(env, env.preference_data(), ModelConfig(), 0.5, Monitor())
+    distilled = DistilledDPO(distillation=Supervised(steps=2000, learning_rate=5e-3)).policy_for(reward_model, task)
+    prompts = env.prompts("test", 200)
+    wanted, got = (policy.log_ratio_of_all(prompts) for policy in (dpo, distilled))
+    assert (got - wanted).square().mean() < 0.02 * wanted.square().mean()
