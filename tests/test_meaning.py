@@ -17,6 +17,7 @@ METHODS = {"dpo": DPO(SHORT), "rlhf": RLHF(SHORT, RLOO(steps=100, learning_rate=
 VALUES = {
     3: {"dpo": [-0.003, 0.001], "rlhf": [0.242, 0.427]},
     4: {"dpo": [-0.003, 0.001], "rlhf": [0.242, 0.427]},  # the same; only the reference's value is new
+    5: {"dpo": [-0.003, 0.001], "rlhf": [0.242, 0.427]},  # the same; a learned reward's optimum, where it is sampled
 }
 
 
