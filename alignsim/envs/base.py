@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
@@ -70,6 +70,30 @@ class PreferenceData:
         """The pairs of some of the seeds alone, at these places along the seed axis."""
         parts = (self.train, self.validation)
         return PreferenceData(*(Preferences(pairs.prompts[places], pairs.responses[places]) for pairs in parts))
+
+
+class Conditionals(NamedTuple):
+    """Log-probabilities of each next token given the tokens before it, one position at a time.
+
+    Attributes:
+        fixed: where they depend on nothing but the position, what broadcasts to (T, V); else None.
+        after: from the tokens so far, (S, B, K, t), to those of the token at t, broadcastable to (S, B, K, V).
+    """
+
+    fixed: torch.Tensor | None
+    after: Callable[[torch.Tensor], torch.Tensor]
+
+    @classmethod
+    def of(cls, env: Environment, log_probs: Callable[[torch.Tensor], torch.Tensor]) -> Conditionals:
+        """From those at every position, (S, B, K, T) -> what broadcasts to (S, B, K, T, V): all are made for each."""
+
+        def after(tokens: torch.Tensor) -> torch.Tensor:
+            t = tokens.shape[-1]
+            every: torch.Tensor = torch.atleast_2d(log_probs(torch.nn.functional.pad(tokens, (0, env.output_dim - t))))
+            return every[..., min(t, every.shape[-2] - 1), :]
+
+        every = log_probs(torch.zeros(1, 1, 1, env.output_dim, dtype=torch.long, device=env.device))
+        return cls(every if every.dim() <= 2 else None, after)
 
 
 def sum_over_tokens(values: torch.Tensor, tokens: torch.Tensor, vocab_size: int) -> torch.Tensor:
@@ -134,6 +158,11 @@ class Environment(Component, ABC):
             )
         return fraction
 
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        if "reference_log_probs" in vars(cls) and "reference_conditionals" not in vars(cls):
+            setattr(cls, "reference_conditionals", Environment.reference_conditionals)  # noqa: B010 (for mypy)
+
     @cached_property
     def streams(self) -> Streams:
         """The random streams of these seeds."""
@@ -160,6 +189,13 @@ class Environment(Component, ABC):
         (S, B, D), (S, B, K, T) -> (S, B, K, T, V), or any shape that broadcasts to it. Entry t may depend on the
         tokens before t only.
         """
+
+    def reference_conditionals(self, prompts: torch.Tensor) -> Conditionals:
+        """The same, token by token; worth redefining where those of one position are cheaper than those of all.
+
+        Whoever redefines `reference_log_probs` has this one again, and not that of a parent.
+        """
+        return Conditionals.of(self, lambda tokens: self.reference_log_probs(prompts, tokens))
 
     @abstractmethod
     def sample_reference(self, uniforms: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:

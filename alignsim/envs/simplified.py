@@ -15,7 +15,7 @@ from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
-from alignsim.envs.base import Environment
+from alignsim.envs.base import Conditionals, Environment
 from alignsim.envs.coverage import is_covered, new_keys, sample_covered
 from alignsim.lazy import torch
 
@@ -155,6 +155,21 @@ class SimplifiedEnvironment(Environment):
         index = before[..., None] + torch.arange(self.vocab_size, device=self.device)
         index = index.expand(*twice.shape[:2], *index.shape[2:])
         return twice.expand(*index.shape[:-1], -1).gather(-1, index)
+
+    def reference_conditionals(self, prompts: torch.Tensor) -> Conditionals:
+        """The same, token by token: those of a position follow from the tokens in its window."""
+        if self.reference_tilt == 0:
+            return Conditionals(self._uniform_log_probs, lambda tokens: self._uniform_log_probs[tokens.shape[-1]])
+        of_content, vocabulary = self._factors(prompts), torch.arange(self.vocab_size, device=self.device)
+        twice = torch.cat([of_content, of_content], -1)[:, :, None]  # (S, B, 1, T, 2 V), in place of a modulus
+
+        def after(tokens: torch.Tensor) -> torch.Tensor:
+            t = tokens.shape[-1]
+            before = tokens[..., self._before_window[t] :].sum(-1) % self.vocab_size
+            index = (before[..., None] + vocabulary).expand(*twice.shape[:2], -1, -1)  # (S, B, K, V)
+            return twice[:, :, :, t].expand(-1, -1, index.shape[2], -1).gather(-1, index)
+
+        return Conditionals(None, after)
 
     def content_log_probs(self, prompts: torch.Tensor, content: torch.Tensor) -> torch.Tensor:
         """Log ref_t(v | x), whatever the content before it, (S, B, 1, T, V); 0 where uniform."""

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from alignsim.config.problems import Problem
 from alignsim.config.schema import STRICT, Component
-from alignsim.envs.base import Environment
+from alignsim.envs.base import Conditionals, Environment
 from alignsim.lazy import torch
 from alignsim.models.scores import Head, last_logit_head
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 #: Tensors with a leading seed axis, by name.
 Parameters = dict[str, "torch.Tensor"]
-
-#: From tokens (S, B, K, T) to what is added to the logits of each next token: broadcastable to (S, B, K, T, V).
-Offsets = Callable[["torch.Tensor"], "torch.Tensor"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -62,13 +59,13 @@ class Sampler(ABC):
     """Draws responses left to right, also after the parameters that it was made with were trained on in place."""
 
     @abstractmethod
-    def __call__(self, prompts: torch.Tensor, uniforms: torch.Tensor, offsets: Offsets) -> Written:
+    def __call__(self, prompts: torch.Tensor, uniforms: torch.Tensor, offsets: Conditionals) -> Written:
         """Responses to prompts (S, B, D) from softmax(offsets + logits).
 
         Args:
             prompts: (S, B, D).
             uniforms: numbers in [0, 1) that decide each token by the inverse distribution function, (S, B, K, T).
-            offsets: from the tokens, of which only those before t are drawn yet; its entry t is used.
+            offsets: what is added to the logits of each next token.
         """
 
 
@@ -176,7 +173,7 @@ class _DecoderSampler(Sampler):
     def __init__(self, network: StackedNetwork, parameters: Parameters) -> None:
         self._network, self._parameters = network, parameters
 
-    def __call__(self, prompts: torch.Tensor, uniforms: torch.Tensor, offsets: Offsets) -> Written:
+    def __call__(self, prompts: torch.Tensor, uniforms: torch.Tensor, offsets: Conditionals) -> Written:
         network, parameters, samples = self._network, self._parameters, uniforms.shape[2]
         tokens, seen = torch.zeros_like(uniforms, dtype=torch.long), []
         with torch.no_grad():
@@ -185,8 +182,7 @@ class _DecoderSampler(Sampler):
                 logits = decoder.next(tokens[..., t - 1] if t else None).expand(-1, -1, samples, -1)
                 if t == 0:
                     decoder.branch(samples)
-                offset = at_position(by_response(offsets(tokens)), t).permute(0, 3, 2, 1)  # broadcasts to (S, B, K, V)
-                below = (logits + offset).softmax(-1).cumsum(-1)[..., :-1]
+                below = (logits + offsets.after(tokens[..., :t])).softmax(-1).cumsum(-1)[..., :-1]
                 tokens[..., t] = (noise[..., None] >= below).sum(-1)
                 seen.append(logits)
 
@@ -240,11 +236,6 @@ def token_codes(tokens: torch.Tensor, vocab_size: int, dtype: torch.dtype) -> to
 def by_response(values: torch.Tensor) -> torch.Tensor:
     """What broadcasts to (S, B, K, T, V), as what broadcasts to (S, T, V, K, B)."""
     return values[(None,) * (5 - values.dim())].permute(0, 3, 4, 2, 1)
-
-
-def at_position(values: torch.Tensor, t: int) -> torch.Tensor:
-    """The entry of position t of what broadcasts to (S, T, V, K, B): what broadcasts to (S, V, K, B)."""
-    return values[:, min(t, values.shape[1] - 1)]
 
 
 def _headed(logits: torch.Tensor, tokens: torch.Tensor, head: Head) -> torch.Tensor:

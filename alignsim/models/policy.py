@@ -9,7 +9,7 @@ from typing import NamedTuple
 from alignsim.envs.base import Environment
 from alignsim.lazy import torch
 from alignsim.models.base import StackedModel
-from alignsim.models.network import at_position, by_response
+from alignsim.models.network import by_response
 from alignsim.models.scores import bounded, log_ratio_head
 
 
@@ -83,11 +83,10 @@ class PolicyModel(StackedModel, Policy):
     def differentiable_log_ratio_of_all(self, prompts: torch.Tensor) -> torch.Tensor:
         """As `log_ratio_of_all`, with gradients: every prefix is read once, and not once for each whole response."""
         env = self.env
-        total = prompts.new_zeros(len(prompts), 1, prompts.shape[1])
+        total, conditionals = prompts.new_zeros(len(prompts), 1, prompts.shape[1]), env.reference_conditionals(prompts)
         for t, logits in enumerate(self.network.prefixes(self.parameters, prompts)):
-            prefixes = env.all_responses(t)
-            reference = env.reference_log_probs(prompts, torch.nn.functional.pad(prefixes, (0, env.output_dim - t)))
-            reference = bounded(at_position(by_response(reference), t))  # (S, V, V ** t, B) or broadcastable
+            of_next = conditionals.after(env.all_responses(t))  # what broadcasts to (S, B, V ** t, V)
+            reference = bounded(of_next[(None,) * (4 - of_next.dim())].permute(0, 3, 2, 1))
             ratio = torch.log_softmax(logits + reference, 1) - reference
             total = (total[:, :, None] + ratio.transpose(1, 2)).flatten(1, 2)
         return total.mT
@@ -119,6 +118,6 @@ class Writer:
 
     def __call__(self, prompts: torch.Tensor, uniforms: torch.Tensor) -> Sampled:
         """Responses to prompts (S, B, D), decided by numbers in [0, 1), (S, B, K, T)."""
-        reference = self._policy.env.reference_log_probs
-        responses, score = self._write(prompts, uniforms, lambda tokens: reference(prompts, tokens))
-        return Sampled(responses, score(log_ratio_head(by_response(reference(prompts, responses)))))
+        env = self._policy.env
+        responses, score = self._write(prompts, uniforms, env.reference_conditionals(prompts))
+        return Sampled(responses, score(log_ratio_head(by_response(env.reference_log_probs(prompts, responses)))))

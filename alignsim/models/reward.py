@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Literal, NamedTuple
 
-from alignsim.envs.base import Environment, sum_over_tokens
+from alignsim.envs.base import Conditionals, Environment, sum_over_tokens
 from alignsim.lazy import torch
 from alignsim.models.base import StackedModel
 from alignsim.models.network import Network, ScalarReader, StackedNetwork, by_response
@@ -154,7 +154,8 @@ class Tokenwise(RewardHead):
         env = model.env
         of_view = env.content_log_probs if model.reads == "content" else env.reference_log_probs
         write = model.network.sampler(model.parameters)
-        view, score = write(prompts, uniforms, lambda tokens: of_view(prompts, tokens))
+        offsets = Conditionals.of(env, lambda tokens: of_view(prompts, tokens))
+        view, score = write(prompts, uniforms, offsets)
         reference = of_view(prompts, view)
         log_prob = score(log_ratio_head(by_response(reference))) + sum_over_tokens(reference, view, env.vocab_size)
         return Proposal(env.write(view) if model.reads == "content" else view, log_prob)

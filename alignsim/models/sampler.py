@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from alignsim.envs.base import Conditionals
 from alignsim.lazy import torch
-from alignsim.models.network import Offsets, Parameters, Sampler, Written, at_position, by_response
+from alignsim.models.network import Parameters, Sampler, Written
 from alignsim.models.scores import Activations, Head, scored
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class OnePassSampler(Sampler):
         weights.append(self._parameters["output.weight"].detach()[:, :seen, outputs].mT)
         return weights, biases
 
-    def __call__(self, prompts: torch.Tensor, uniforms: torch.Tensor, offsets: Offsets) -> Written:
+    def __call__(self, prompts: torch.Tensor, uniforms: torch.Tensor, offsets: Conditionals) -> Written:
         """As of `Sampler`; scores follow from the pass that wrote, and their gradient can be taken once."""
         network, parameters = self._network, self._parameters
         tokens, logits, activations = self.passed(prompts, uniforms, offsets)
@@ -47,7 +48,7 @@ class OnePassSampler(Sampler):
         return Written(tokens, score)
 
     def passed(
-        self, prompts: torch.Tensor, uniforms: torch.Tensor, offsets: Offsets
+        self, prompts: torch.Tensor, uniforms: torch.Tensor, offsets: Conditionals
     ) -> tuple[torch.Tensor, torch.Tensor, Activations]:
         """Tokens (S, B, K, T), logits and activations as of `MADENetwork.forward`."""
         network, vocab, samples = self._network, self._network.vocab_size, uniforms.shape[2]
@@ -58,11 +59,10 @@ class OnePassSampler(Sampler):
             hidden = [inputs.new_empty(columns) for _ in network.layers[:-1]]
             noise = uniforms.permute(0, 3, 2, 1).flatten(2)  # (S, T, K * B)
             noise = noise.logit() if vocab == 2 else noise
-            table = offsets(torch.zeros_like(uniforms, dtype=torch.long))
-            fixed = table.dim() <= 2  # without axes for responses it cannot depend on the tokens
             output_bias = self._parameters["output.bias"][..., None]
-            if fixed:
-                output_bias = output_bias + table.expand(network.output_dim, vocab).reshape(-1, 1)
+            if offsets.fixed is not None:
+                output_bias = output_bias + offsets.fixed.expand(network.output_dim, vocab).reshape(-1, 1)
+            written = torch.zeros_like(uniforms, dtype=torch.long)
             slots = [tokens.flatten(3).unbind(1) for tokens in (one_hot, codes)]  # (S, V, K * B) each
             rooms = [layer.split(self._new_units, 1) for layer in hidden]
             for t, (weights, biases) in enumerate(self._steps):
@@ -73,11 +73,13 @@ class OnePassSampler(Sampler):
                     below = layer
                 bias = output_bias.narrow(1, t * vocab, vocab)
                 logits = torch.baddbmm(bias, weights[-1], below.narrow(1, 0, weights[-1].shape[2]))
-                if not fixed:
-                    offset = at_position(by_response(offsets(network.tokens(one_hot))), t)
-                    logits += offset.expand(-1, -1, *one_hot.shape[3:]).flatten(2)
+                if offsets.fixed is None:
+                    offset = offsets.after(written[..., :t]).expand(*uniforms.shape[:3], vocab)
+                    logits += offset.permute(0, 3, 2, 1).flatten(2)
                 self._draw(logits, noise[:, t], slots[0][t])
                 network.encode(slots[0][t], slots[1][t])
+                if offsets.fixed is None:
+                    written[..., t] = network.tokens(one_hot[:, t : t + 1])[..., 0]
             logits = network.affine(self._parameters, "output", below).view_as(codes)
             return network.tokens(one_hot), logits, Activations([inputs, *hidden], one_hot)
 

@@ -6,6 +6,7 @@ import torch
 
 from alignsim import PolicyModel, RewardModel, SimplifiedEnvironment
 from alignsim.config.schema import Evaluation
+from alignsim.envs.base import Environment
 from alignsim.evaluation.measures import measure
 from alignsim.evaluation.value import policy_value, reference_value, soft_optimal_value
 from alignsim.experiment import Condition, run_condition
@@ -25,6 +26,36 @@ GRID = pytest.mark.parametrize(
 def tilted(tilt=0.5, complexity_factor=2.0, **changes):
     settings = {"input_dim": 3, "output_dim": 4, "vocab_size": 3, "seeds": SEEDS, "n_pairs": 200} | changes
     return SimplifiedEnvironment(complexity_factor=complexity_factor, reference_tilt=tilt, **settings)
+
+
+@GRID
+def test_token_by_token_it_says_the_same(vocab_size, complexity_factor, tilt):
+    env = tilted(tilt, complexity_factor, vocab_size=vocab_size)
+    prompts, every = env.prompts("test", 5), env.all_responses()
+    whole = env.reference_log_probs(prompts, every)
+    for conditionals in (env.reference_conditionals(prompts), Environment.reference_conditionals(env, prompts)):
+        assert conditionals.fixed is None
+        for t in range(4):
+            assert torch.equal(conditionals.after(every[..., :t]), whole[..., t, :])
+
+
+def test_a_uniform_reference_depends_on_the_position_alone():
+    env = tilted(0.0)
+    for conditionals in (env.reference_conditionals(None), Environment.reference_conditionals(env, None)):
+        assert torch.allclose(conditionals.fixed.exp(), torch.full((4, 3), 1 / 3))
+        after = conditionals.after(torch.zeros(1, 1, 1, 2, dtype=torch.long))
+        assert torch.allclose(after.exp(), torch.full((3,), 1 / 3))
+
+
+def test_a_reference_that_is_redefined_is_asked_token_by_token_too():
+    class Another(SimplifiedEnvironment):
+        def reference_log_probs(self, prompts, responses):
+            return super().reference_log_probs(prompts, responses).flip(-1)
+
+    env = Another(3, 4, 2.0, reference_tilt=0.4)
+    prompts, every = env.prompts("test", 5), env.all_responses()
+    after = env.reference_conditionals(prompts).after(every[..., :2])
+    assert torch.equal(after, env.reference_log_probs(prompts, every)[..., 2, :])
 
 
 def listed(env, n_prompts=20):
