@@ -34,7 +34,7 @@ def test_the_policy_that_a_reward_is_implied_by_is_stationary_for_every_given_pa
 
 
 def test_it_has_the_reward_model_of_rlhf_and_its_policy_follows_that_and_not_the_given_labels():
-    """Half of the labels are flipped, so that the reward model of one seed and the labels of its pairs differ."""
+    """Three labels in ten are flipped, so that the reward model of one seed and the labels of its pairs differ."""
     env = environment(n_pairs=1000, label_noise=0.3)
     distilled = run_condition(Condition(DistilledDPO(SHORT, Supervised(steps=400, learning_rate=3e-3)), env))
     rlhf = run_condition(Condition(RLHF(SHORT, RLOO(steps=2)), env))
