@@ -247,8 +247,8 @@ class _Examination:
             return
         typed = [argument for argument in self._typed if argument.lstrip("+").startswith("random.")]
         message = "is for intervals, of which there is none here: key=interval(low,high) with -m"
-        given = (argument.lstrip("+").partition("=") for argument in typed)
-        self._problems += [Problem(key, value, message) for key, _, value in given]
+        parts = (argument.lstrip("+").partition("=") for argument in typed)
+        self._problems += [Problem(key, value, message) for key, _, value in parts]
 
     def _checked(self, jobs: list[list[str]]) -> list[CheckedJob]:
         """The jobs that are good; the problems of the others are noted, each once."""
