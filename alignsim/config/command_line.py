@@ -195,7 +195,8 @@ class _Examination:
         argument = readable(argument)
         key, equals, value = argument.partition("=")
         quoted = value.replace("\\", "\\\\").replace('"', '\\"')
-        for attempt in (argument, f'{key}="{quoted}"') if equals else (argument,):
+        attempts = (argument, f'{key}="{quoted}"') if equals else (argument,)
+        for attempt in attempts if key.strip("+~") else ():
             with contextlib.suppress(HydraException):
                 return self._with_options(self._composition.parse([attempt])[0])
         self._problems.append(Problem(as_typed(argument), NO_VALUE, "must be key=value or group=option"))
