@@ -190,7 +190,7 @@ class Recorder(Monitor):
         self._monitor.start(phase, steps, done)
 
     def record(self, phase: str, step: int, measures: Mapping[str, torch.Tensor], model: StackedModel) -> None:
-        """Keep the measures of each seed; every `curve_every` steps and at the last also the true value of a policy."""
+        """Keep the measures of each seed; every `curve_every` steps and at the last also a policy's true value."""
         row = dict(measures)
         if isinstance(model, PolicyModel) and (step >= self._next_value_at or step == self._last_step):
             self._next_value_at = step + self._evaluation.curve_every

@@ -209,6 +209,7 @@ def test_plot_without_results_says_what_there_is(trained, tmp_path):
         (["method=rlhf_exact", "env.output_dim=13"], ["= 8192 responses: at most 4096"]),
         (["-m", "env=glob(no*)", "beta=0"], ["beta=0: must be greater than 0"]),
         (["beta"], ["beta: must be key=value"]),
+        (["=3"], ["=3: must be key=value"]),
         (["seed=3"], ["seed=3: unknown key; did you mean seeds? keys: beta,"]),
         (["random.draws=3"], ["random.draws=3: is for intervals, of which there is none here"]),
         (["method=dpo", "-m", "random.seed=1"], ["random.seed=1: is for intervals, of which there is none here"]),

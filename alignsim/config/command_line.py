@@ -195,7 +195,8 @@ class _Examination:
         argument = readable(argument)
         key, equals, value = argument.partition("=")
         quoted = value.replace("\\", "\\\\").replace('"', '\\"')
-        for attempt in (argument, f'{key}="{quoted}"') if equals else (argument,):
+        attempts = (argument, f'{key}="{quoted}"') if equals else (argument,)
+        for attempt in attempts if key.strip("+~") else ():
             with contextlib.suppress(HydraException):
                 return self._with_options(self._composition.parse([attempt])[0])
         self._problems.append(Problem(as_typed(argument), NO_VALUE, "must be key=value or group=option"))
@@ -247,8 +248,8 @@ class _Examination:
             return
         typed = [argument for argument in self._typed if argument.lstrip("+").startswith("random.")]
         message = "is for intervals, of which there is none here: key=interval(low,high) with -m"
-        given = (argument.lstrip("+").partition("=") for argument in typed)
-        self._problems += [Problem(key, value, message) for key, _, value in given]
+        parts = (argument.lstrip("+").partition("=") for argument in typed)
+        self._problems += [Problem(key, value, message) for key, _, value in parts]
 
     def _checked(self, jobs: list[list[str]]) -> list[CheckedJob]:
         """The jobs that are good; the problems of the others are noted, each once."""

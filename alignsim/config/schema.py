@@ -55,7 +55,7 @@ class Evaluation:
         pairs: fresh preference pairs for the accuracy of the reward model or the implicit reward.
         curve_prompts: held-out prompts for the true value along training.
         curve_every: steps at least between two measurements of the true value along training, which are made when a
-            stage reports; the last step has one, too.
+            stage reports; one more when all steps are taken, so none where seeds stop early.
     """
 
     prompts: PositiveInt = 512

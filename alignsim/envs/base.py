@@ -160,7 +160,10 @@ class Environment(Component, ABC):
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        if "reference_log_probs" in vars(cls) and "reference_conditionals" not in vars(cls):
+        # the conditionals of a parent hold while nobody below it, a mixin neither, redefines what they follow from
+        names = {"read", "reference_log_probs", "reference_conditionals"}
+        last = next(vars(parent) for parent in cls.__mro__ if names & vars(parent).keys())
+        if "reference_conditionals" not in last:
             setattr(cls, "reference_conditionals", Environment.reference_conditionals)  # noqa: B010 (for mypy)
 
     @cached_property
@@ -193,7 +196,7 @@ class Environment(Component, ABC):
     def reference_conditionals(self, prompts: torch.Tensor) -> Conditionals:
         """The same, token by token; worth redefining where those of one position are cheaper than those of all.
 
-        Whoever redefines `reference_log_probs` has this one again, and not that of a parent.
+        Whoever redefines `read` or `reference_log_probs` has this one again, and not that of a parent.
         """
         return Conditionals.of(self, lambda tokens: self.reference_log_probs(prompts, tokens))
 

@@ -54,8 +54,8 @@ class SimplifiedEnvironment(Environment):
         reference_tilt: how far the reference policy leans towards good content (above 0) or away from it (below 0), in
             nats of log ref(y | x) for 1 of true reward.
         coverage: the share of contents, in (0, 1], that the preference data may show, training and validation alike:
-            the others never appear in it. Which ones differs between seeds
-            and does not depend on the prompt; how many is met on average over seeds.
+            the others never appear in it. Which they are differs between seeds and does not depend on the prompt; the
+            share is met on average over seeds.
     """
 
     complexity_factor: Annotated[float, Field(ge=1)] = 2.0

@@ -49,7 +49,7 @@ def policy_value(policy: Policy, beta: float, prompts: torch.Tensor, evaluation:
 
     The latter is a lower bound, and `kl` an upper one, for a policy whose log-ratios are known by a bound only.
     """
-    env, samples = policy.env, evaluation.samples
+    env = policy.env
     if is_enumerable(env, evaluation):
         return _enumerated(env, beta, prompts, policy.log_ratio_of_all)
 
@@ -57,10 +57,9 @@ def policy_value(policy: Policy, beta: float, prompts: torch.Tensor, evaluation:
 
     def sampled(x: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, ...]:
         responses, log_ratio = write(x, uniforms)
-        weights = torch.full_like(log_ratio, 1 / samples)
-        return weights, env.reward(x, responses), log_ratio
+        return torch.zeros_like(log_ratio), env.reward(x, responses), log_ratio
 
-    return _sampled(env, beta, prompts, samples, sampled, policy.draws)
+    return _sampled(env, beta, prompts, evaluation.samples, sampled, policy.draws)
 
 
 def reference_value(env: Environment, prompts: torch.Tensor, evaluation: Evaluation) -> torch.Tensor:
@@ -73,7 +72,7 @@ def reference_value(env: Environment, prompts: torch.Tensor, evaluation: Evaluat
 
     def sampled(x: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, ...]:
         rewards = env.reward(x, env.sample_reference(uniforms, x))
-        return torch.full_like(rewards, 1 / evaluation.samples), rewards, torch.zeros_like(rewards)
+        return torch.zeros_like(rewards), rewards, torch.zeros_like(rewards)
 
     return _sampled(env, 0.0, prompts, evaluation.samples, sampled).reward
 
@@ -87,7 +86,9 @@ def soft_optimal_value(reward_model: RewardModel, beta: float, prompts: torch.Te
     """Value of pi(y|x) = ref(y|x) exp(r(x, y) / beta) / Z(x), the best policy for a learned reward.
 
     Exact where responses are enumerable; else by self-normalised importance sampling from `RewardModel.propose`, less
-    its bias (Quenouille 1956, the jackknife): that falls with the samples of a prompt, not with the number of prompts.
+    the first order of its bias (Quenouille 1956, the jackknife): that falls with the samples of a prompt, not with the
+    number of prompts. Where KL(pi || proposal) is above the log of the samples, what is left of it is large beside the
+    standard error.
     """
     env, samples = reward_model.env, evaluation.samples
 
@@ -104,8 +105,7 @@ def soft_optimal_value(reward_model: RewardModel, beta: float, prompts: torch.Te
         tilt = reward_model(x, responses) / beta
         log_weights = env.reference_log_prob(x, responses) + tilt - log_proposal
         log_partition = log_weights.logsumexp(-1, keepdim=True) - math.log(samples)
-        penalty = tilt - log_partition
-        return log_weights.softmax(-1), env.reward(x, responses), penalty
+        return log_weights, env.reward(x, responses), tilt - log_partition
 
     return _sampled(env, beta, prompts, samples, sampled)
 
@@ -136,10 +136,10 @@ def _sampled(
     draw: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]],
     draws: int = 1,
 ) -> Value:
-    """Means over samples; `draw` gives their weights (sum 1 over K), true rewards and log pi/ref, each (S, B, K).
+    """Means over samples; `draw` gives the logs of their weights, true rewards and log pi/ref, each (S, B, K).
 
-    It gets the prompts and K * draws responses' worth of uniform numbers; where that is too much at once, the samples
-    come in parts, whose weights have to be equal.
+    Weights count up to a factor. `draw` gets the prompts and K * draws responses' worth of uniform numbers; where that
+    is too much at once, the samples come in parts, whose weights have to be equal.
     """
     totals = torch.zeros(3, len(env.seeds), device=prompts.device)
     parts = -(-samples // max(_DRAWS_AT_ONCE // draws, 1)) if draws > 1 else 1
@@ -150,21 +150,38 @@ def _sampled(
                 size = (samples + part) // parts
                 shape = (x.shape[1], size * draws, env.output_dim)
                 drawn.append(draw(x, env.streams.uniform("evaluation.samples", shape, block * parts + part)))
-            weights, rewards, log_ratio = (torch.cat(each, -1).double() for each in zip(*drawn, strict=True))
-            weights = weights / weights.sum(-1, keepdim=True)  # that of 32 bits is off by what is multiplied by K below
-            shares = torch.stack([weights * rewards, weights * log_ratio])
+            log_weights, rewards, log_ratio = (torch.cat(each, -1).double() for each in zip(*drawn, strict=True))
+            log_weights = log_weights.log_softmax(-1)
+            values = torch.stack([rewards, log_ratio])
             # The jackknife: what each sample's absence does takes away the bias of weighted means and of the log of an
             # estimated Z, and tells the variance. Equal weights have no bias, and keep their mean and variance.
-            others = _sums_without_each(weights).clamp(min=torch.finfo(weights.dtype).tiny)
-            without = _sums_without_each(shares) / others
-            without[1] -= (others * samples / (samples - 1)).log()  # Z, which is in log pi/ref, is another one, too
-            corrected = samples * shares.sum(-1) - (samples - 1) * without.mean(-1)
+            without, log_others = _without_each(log_weights, values)
+            without[1] -= log_others + math.log(samples / (samples - 1))  # Z, which is in log pi/ref, is another, too
+            corrected = samples * (log_weights.exp() * values).sum(-1) - (samples - 1) * without.mean(-1)
             penalised = without[0] - beta * without[1]
             variance = penalised.var(-1) * (samples - 1) ** 2 / samples
             totals += torch.stack([*corrected.sum(-1), variance.sum(1)])
     reward, kl = totals[:2] / prompts.shape[1]
     standard_error = totals[2].sqrt() / prompts.shape[1]
     return Value(reward, kl, reward - beta * kl, standard_error)
+
+
+def _without_each(log_weights: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each sample the weighted means over all others, and the log of the others' weights together.
+
+    Args:
+        log_weights: of weights that sum to 1 over the last axis, (..., K), K >= 2.
+        values: what is averaged, (M, ..., K).
+    """
+    weights = log_weights.exp()
+    others = _sums_without_each(weights)
+    means, log_others = _sums_without_each(weights * values) / others, others.log()
+    # without the heaviest, all that is left may be too small to be told from 0
+    heaviest = log_weights.argmax(-1, keepdim=True)
+    rest = log_weights.scatter(-1, heaviest, -math.inf)
+    log_others = log_others.scatter(-1, heaviest, rest.logsumexp(-1, keepdim=True))
+    of_rest = (rest.softmax(-1) * values).sum(-1, keepdim=True)
+    return means.scatter(-1, heaviest.expand_as(of_rest), of_rest), log_others
 
 
 def _sums_without_each(values: torch.Tensor) -> torch.Tensor:

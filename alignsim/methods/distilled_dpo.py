@@ -14,7 +14,7 @@ from alignsim.config.schema import STRICT
 from alignsim.envs.base import Preferences
 from alignsim.lazy import torch
 from alignsim.methods.base import Task
-from alignsim.methods.online_dpo import online_dpo_loss
+from alignsim.methods.dpo import labelled_dpo_loss
 from alignsim.methods.optimiser import tuned
 from alignsim.methods.supervised import Supervised, fit_to_preferences
 from alignsim.methods.two_stage import TwoStageMethod
@@ -46,7 +46,7 @@ class DistilledDPO(TwoStageMethod):
         def loss(policy: PolicyModel, pairs: Preferences) -> torch.Tensor:
             with torch.no_grad():
                 rewards = judge_of(policy.env.seeds)(pairs.prompts, pairs.responses)
-            return online_dpo_loss(rewards, policy.log_ratio(pairs.prompts, pairs.responses), task.beta)
+            return labelled_dpo_loss(rewards, policy.log_ratio(pairs.prompts, pairs.responses), task.beta)
 
         fit_to_preferences(policy, loss, task.data, self.distillation, phase="distillation", monitor=task.monitor)
         return policy

@@ -1,4 +1,7 @@
-"""Direct preference optimisation (Rafailov et al. 2023): the implicit reward of the policy is fitted to the pairs."""
+"""Direct preference optimisation (Rafailov et al. 2023): the implicit reward of the policy is fitted to the pairs.
+
+Their labels are given, or a reward's.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,28 @@ def dpo_loss(chosen_log_ratio: torch.Tensor, rejected_log_ratio: torch.Tensor, b
         beta: weight of the KL term, above 0.
     """
     return -torch.nn.functional.logsigmoid(beta * (chosen_log_ratio - rejected_log_ratio))
+
+
+def labelled_dpo_loss(
+    rewards: torch.Tensor, log_ratio: torch.Tensor, beta: float, coins: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The DPO loss of pairs that rewards label as of Bradley & Terry (1952), in nats, (S, B).
+
+    Where the policy is optimal for the rewards, its expectation over labels is stationary for every pair, whoever
+    wrote it: beta times the difference of log-ratios is then that of the rewards.
+
+    Args:
+        rewards: of both responses, (S, B, 2); adding a function of the prompt changes nothing.
+        log_ratio: log pi - log ref of both, with gradient, (S, B, 2).
+        beta: weight of the KL term, above 0.
+        coins: numbers in [0, 1), (S, B): the first response is chosen where its probability is above; None for the
+            expectation over labels.
+    """
+    first, second = log_ratio.unbind(-1)
+    p_first = torch.sigmoid(rewards[..., 0] - rewards[..., 1])
+    if coins is not None:
+        p_first = torch.where(p_first.isnan(), p_first, (coins < p_first).to(p_first.dtype))
+    return p_first * dpo_loss(first, second, beta) + (1 - p_first) * dpo_loss(second, first, beta)
 
 
 @dataclass(frozen=True, config=STRICT)

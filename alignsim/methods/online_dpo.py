@@ -12,9 +12,8 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
-from alignsim.lazy import torch
 from alignsim.methods.base import Method, Monitor, Task, Trained
-from alignsim.methods.dpo import dpo_loss
+from alignsim.methods.dpo import labelled_dpo_loss
 from alignsim.methods.on_policy import PolicyFit, Reward, Stage, Step, fresh_responses, take_steps
 from alignsim.methods.optimiser import tuned
 from alignsim.methods.supervised import Supervised
@@ -77,28 +76,6 @@ class OracleOnlineDPO(Method):
         return Trained(policy, None, scorer=policy.log_ratio)
 
 
-def online_dpo_loss(
-    rewards: torch.Tensor, log_ratio: torch.Tensor, beta: float, coins: torch.Tensor | None = None
-) -> torch.Tensor:
-    """The DPO loss of pairs, labelled by Bradley & Terry (1952), in nats, (S, B).
-
-    Where the policy is optimal for the rewards, its expectation over labels is stationary for every pair, whoever
-    wrote it: beta times the difference of log-ratios is then that of the rewards.
-
-    Args:
-        rewards: of both responses, (S, B, 2); adding a function of the prompt changes nothing.
-        log_ratio: log pi - log ref of both, with gradient, (S, B, 2).
-        beta: weight of the KL term, above 0.
-        coins: numbers in [0, 1), (S, B): the first response is chosen where its probability is above; None for the
-            expectation over labels.
-    """
-    first, second = log_ratio.unbind(-1)
-    p_first = torch.sigmoid(rewards[..., 0] - rewards[..., 1])
-    if coins is not None:
-        p_first = torch.where(p_first.isnan(), p_first, (coins < p_first).to(p_first.dtype))
-    return p_first * dpo_loss(first, second, beta) + (1 - p_first) * dpo_loss(second, first, beta)
-
-
 def fit_to_own_pairs(policy: PolicyModel, reward: Reward, settings: OwnPairs, *, beta: float, monitor: Monitor) -> None:
     """Descend the DPO loss on fresh pairs of the policy, one step for each batch of them. The last weights are kept.
 
@@ -115,7 +92,7 @@ def fit_to_own_pairs(policy: PolicyModel, reward: Reward, settings: OwnPairs, *,
         coins = env.streams.uniform("rl.labels", (n_steps, settings.prompts), block)
         for i, written in enumerate(write(n_steps, block)):
             drawn = coins[:, i] if settings.labels == "sampled" else None
-            losses = online_dpo_loss(written.rewards, written.log_ratio, beta, drawn).mean(1)
+            losses = labelled_dpo_loss(written.rewards, written.log_ratio, beta, drawn).mean(1)
             yield Step(written.rewards, written.log_ratio, iter([losses]))
 
     take_steps(policy, Stage(policy.parameters, steps), settings, beta, phase="online_dpo", monitor=monitor)

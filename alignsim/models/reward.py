@@ -152,11 +152,12 @@ class Tokenwise(RewardHead):
         knows the reference of what the model reads.
         """
         env = model.env
-        of_view = env.content_log_probs if model.reads == "content" else env.reference_log_probs
-        write = model.network.sampler(model.parameters)
-        offsets = Conditionals.of(env, lambda tokens: of_view(prompts, tokens))
-        view, score = write(prompts, uniforms, offsets)
-        reference = of_view(prompts, view)
+        if model.reads == "content":
+            of_next = Conditionals.of(env, lambda content: env.content_log_probs(prompts, content))
+        else:
+            of_next = env.reference_conditionals(prompts)
+        view, score = model.network.sampler(model.parameters)(prompts, uniforms, of_next)
+        reference = (env.content_log_probs if model.reads == "content" else env.reference_log_probs)(prompts, view)
         log_prob = score(log_ratio_head(by_response(reference))) + sum_over_tokens(reference, view, env.vocab_size)
         return Proposal(env.write(view) if model.reads == "content" else view, log_prob)
 

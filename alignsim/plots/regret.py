@@ -41,8 +41,8 @@ _MOST_VARIANTS, _MOST_SETTINGS = 4, 200
 
 _READING = (
     "The statistical part is how far the best policy for the learned reward stays behind the optimum; "
-    "the computational part is what RL did not reach of that policy, and the two add up to the total. "
-    "Where the computational part is below 0, RL ended better than that policy, as it can if the reward model is wrong."
+    "the computational part is what the method's policy did not reach of that, and the two add up to the total. "
+    "Where the computational part is below 0, it is better than that one, as it can be if the reward model is wrong."
 )
 
 
@@ -80,7 +80,7 @@ def _along(study: Study, shares: pd.DataFrame, styles: dict[str, Look], key: str
             look = styles[str(variant)]
             _draw_line(axes, points, key, Look(look.colour, marker or look.marker), dash)
             if part == "computational_regret":
-                titles.append(_where_rl_fails(name_of(str(variant)), key, list(points[key]), intervals(points)))
+                titles.append(_where_it_falls_short(name_of(str(variant)), key, list(points[key]), intervals(points)))
     _mark(axes)
     axes.set_xlabel(axis_name(key))
     axes.set_ylabel(LABEL)
@@ -125,7 +125,7 @@ def _by_setting(
 
 
 def _told(ends: Mapping[tuple[str, str, str], Interval], settings: list[str], variants: list[str]) -> list[str]:
-    """The regret of each variant where there are few settings, else in how many of them RL itself falls short."""
+    """The regret of each variant where there are few settings, else in how many the policy itself falls short."""
     if len(settings) <= _MOST_TOLD:
         parts = [
             ", ".join(
@@ -139,28 +139,29 @@ def _told(ends: Mapping[tuple[str, str, str], Interval], settings: list[str], va
     for variant in variants:
         found = [ends[key] for place in settings if (key := ("computational_regret", place, variant)) in ends]
         if above := sum(interval.lead == 1 for interval in found):
-            titles.append(f"RL itself falls short with {name_of(variant)} in {above} of {len(found)} settings")
+            titles.append(f"The policy itself falls short with {name_of(variant)} in {above} of {len(found)} settings")
         elif found and all(interval.lead is None for interval in found):
-            titles.append(f"Too few seeds to say where RL itself falls short with {name_of(variant)}")
+            titles.append(f"Too few seeds to say where the policy itself falls short with {name_of(variant)}")
         elif found:
-            titles.append(f"RL itself surely falls short with {name_of(variant)} in none of {len(found)} settings")
+            none = f"in none of {len(found)} settings"
+            titles.append(f"The policy itself surely falls short with {name_of(variant)} {none}")
     return titles
 
 
-def _where_rl_fails(name: str, key: str, values: list[float], found: list[Interval]) -> str:
+def _where_it_falls_short(name: str, key: str, values: list[float], found: list[Interval]) -> str:
     """From which value on, up or down the axis, the computational part is above 0 for this and all that follow."""
-    called = name_of_key(key)
+    called, short = name_of_key(key), f"The policy itself falls short with {name}"
     if all(interval.lead is None for interval in found):
-        return f"Too few seeds to say where RL itself falls short with {name}"
+        return f"Too few seeds to say where the policy itself falls short with {name}"
     above = np.array([interval.lead == 1 for interval in found])
     if above.all():
-        return f"RL itself falls short with {name} at every {called} from {values[0]:g} to {values[-1]:g}"
+        return f"{short} at every {called} from {values[0]:g} to {values[-1]:g}"
     if above[-1]:
-        return f"RL itself falls short with {name} from {called} {values[int(np.flatnonzero(~above)[-1]) + 1]:g} on"
+        return f"{short} from {called} {values[int(np.flatnonzero(~above)[-1]) + 1]:g} on"
     if above[0]:
-        return f"RL itself falls short with {name} up to {called} {values[int(np.flatnonzero(~above)[0]) - 1]:g}"
+        return f"{short} up to {called} {values[int(np.flatnonzero(~above)[0]) - 1]:g}"
     if above.any():
-        return f"RL itself falls short with {name} at {above.sum()} of {len(found)} values of {called}"
+        return f"{short} at {above.sum()} of {len(found)} values of {called}"
     return f"The computational part of the regret of {name} is nowhere surely above 0"
 
 

@@ -47,15 +47,39 @@ def test_a_uniform_reference_depends_on_the_position_alone():
         assert torch.allclose(after.exp(), torch.full((3,), 1 / 3))
 
 
-def test_a_reference_that_is_redefined_is_asked_token_by_token_too():
-    class Another(SimplifiedEnvironment):
-        def reference_log_probs(self, prompts, responses):
-            return super().reference_log_probs(prompts, responses).flip(-1)
+class Flipped:
+    """Another reference policy, to be mixed in."""
 
-    env = Another(3, 4, 2.0, reference_tilt=0.4)
+    def reference_log_probs(self, prompts, responses):
+        return super().reference_log_probs(prompts, responses).flip(-1)
+
+
+class WithProduct(SimplifiedEnvironment):
+    """Contents that are read in another way: a token plus the product of the two before it."""
+
+    def before(self, tokens, t):
+        return tokens[..., t - 1] * tokens[..., t - 2] if t > 1 else torch.zeros_like(tokens[..., t])
+
+    def read(self, responses):
+        read = [responses[..., t] + self.before(responses, t) for t in range(self.output_dim)]
+        return torch.stack(read, -1) % self.vocab_size
+
+    def write(self, content):
+        written = content.clone()
+        for t in range(self.output_dim):
+            written[..., t] = (content[..., t] - self.before(written, t)) % self.vocab_size
+        return written
+
+
+@pytest.mark.parametrize("bases", [(Flipped, SimplifiedEnvironment), (WithProduct,), (Flipped, WithProduct)])
+def test_a_reference_that_is_redefined_is_asked_token_by_token_too(bases):
+    env = type("Another", bases, {})(3, 4, 2.0, vocab_size=3, reference_tilt=0.4)
     prompts, every = env.prompts("test", 5), env.all_responses()
-    after = env.reference_conditionals(prompts).after(every[..., :2])
-    assert torch.equal(after, env.reference_log_probs(prompts, every)[..., 2, :])
+    assert torch.equal(env.write(env.read(every)), every)
+    conditionals, whole = env.reference_conditionals(prompts), env.reference_log_probs(prompts, every)
+    assert torch.allclose(whole.exp().sum(-1), torch.ones(1))
+    for t in range(4):
+        assert torch.equal(conditionals.after(every[..., :t]), whole[..., t, :])
 
 
 def listed(env, n_prompts=20):

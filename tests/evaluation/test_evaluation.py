@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ import torch
 from alignsim import PolicyModel, RewardModel, SimplifiedEnvironment, train_policy_with_dpo, train_reward_model
 from alignsim.config.schema import Evaluation
 from alignsim.evaluation.measures import MEASURES, measure
-from alignsim.evaluation.value import policy_value, soft_optimal_value
+from alignsim.evaluation.value import _without_each, policy_value, soft_optimal_value
 from alignsim.methods.base import Trained
 from alignsim.methods.supervised import Supervised
 
@@ -59,6 +60,33 @@ def test_the_soft_optimal_policy_by_importance_sampling_agrees_with_enumeration(
     z = (sampled.value - exact.value) / sampled.standard_error
     assert (z.abs() < 4).all()
     assert torch.allclose(sampled.kl, exact.kl, rtol=0.05)
+
+
+def test_what_is_left_without_a_sample_is_known_however_light_the_others_are():
+    generator = torch.Generator().manual_seed(0)
+    spread = torch.tensor([0.0, 1.0, 100.0, 10_000.0])[:, None]
+    log_weights = (spread * torch.randn(4, 6, generator=generator, dtype=torch.double)).log_softmax(-1)
+    values = torch.randn(2, 4, 6, generator=generator, dtype=torch.double)
+    means, log_others = _without_each(log_weights, values)
+    for i in range(6):
+        others = [j for j in range(6) if j != i]
+        rest = log_weights[:, others]
+        assert torch.allclose(means[..., i], (rest.softmax(-1) * values[..., others]).sum(-1))
+        assert torch.allclose(log_others[:, i], rest.logsumexp(-1))
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.01, 0.0001])
+def test_importance_sampling_with_a_small_beta_stays_below_the_optimum(beta):
+    """One sample outweighs all others then: their weights are less than any number of 32 bits."""
+    scalar = RewardModel(ENV, head="scalar", beta=0.5)
+    generator = torch.Generator().manual_seed(0)
+    for p in scalar.parameters.values():
+        p += torch.randn(p.shape, generator=generator)
+    prompts = ENV.prompts("test", 100)
+    found = soft_optimal_value(scalar, beta, prompts, dataclasses.replace(SAMPLED, samples=16))
+    assert (found.value < ENV.optimal_value(beta, prompts)).all()
+    assert (found.kl > 0).all()
+    assert (found.kl < 2 * math.log(16)).all()
 
 
 def test_importance_sampling_with_few_samples_is_not_biased_over_many_prompts():

@@ -6,7 +6,7 @@ from alignsim import PolicyModel, RewardModel, SimplifiedEnvironment, train_poli
 from alignsim.experiment import Condition, run_condition
 from alignsim.methods.base import Monitor, Task
 from alignsim.methods.distilled_dpo import DistilledDPO
-from alignsim.methods.online_dpo import online_dpo_loss
+from alignsim.methods.dpo import labelled_dpo_loss
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import RLHF
 from alignsim.methods.supervised import Supervised
@@ -27,14 +27,14 @@ def test_the_policy_that_a_reward_is_implied_by_is_stationary_for_every_given_pa
         policy.parameters[name] = p + 0.3 * torch.randn(p.shape, generator=generator)
     pairs = env.preference_data().train
     log_ratio = policy.log_ratio(pairs.prompts, pairs.responses).detach().requires_grad_(True)
-    loss = online_dpo_loss(0.7 * log_ratio.detach(), log_ratio, beta=0.7).sum()
+    loss = labelled_dpo_loss(0.7 * log_ratio.detach(), log_ratio, beta=0.7).sum()
     assert torch.autograd.grad(loss, log_ratio)[0].abs().max() < 1e-6
-    moved = online_dpo_loss(0.7 * log_ratio.detach() + torch.tensor([0.5, 0.0]), log_ratio, beta=0.7).sum()
+    moved = labelled_dpo_loss(0.7 * log_ratio.detach() + torch.tensor([0.5, 0.0]), log_ratio, beta=0.7).sum()
     assert torch.autograd.grad(moved, log_ratio)[0].abs().mean() > 0.01
 
 
 def test_it_has_the_reward_model_of_rlhf_and_its_policy_follows_that_and_not_the_given_labels():
-    """Half of the labels are flipped, so that the reward model of one seed and the labels of its pairs differ."""
+    """Three labels in ten are flipped, so that the reward model of one seed and the labels of its pairs differ."""
     env = environment(n_pairs=1000, label_noise=0.3)
     distilled = run_condition(Condition(DistilledDPO(SHORT, Supervised(steps=400, learning_rate=3e-3)), env))
     rlhf = run_condition(Condition(RLHF(SHORT, RLOO(steps=2)), env))

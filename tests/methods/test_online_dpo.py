@@ -6,7 +6,8 @@ import torch
 from alignsim import PolicyModel, SimplifiedEnvironment, train_reward_model
 from alignsim.experiment import Condition, run_condition
 from alignsim.methods.base import Monitor
-from alignsim.methods.online_dpo import OnlineDPO, OracleOnlineDPO, OwnPairs, fit_to_own_pairs, online_dpo_loss
+from alignsim.methods.dpo import labelled_dpo_loss
+from alignsim.methods.online_dpo import OnlineDPO, OracleOnlineDPO, OwnPairs, fit_to_own_pairs
 from alignsim.methods.raft import RAFT, Imitation, imitate_best
 from alignsim.methods.supervised import Supervised
 from tests.methods.test_stopping_and_diverging import Divergences
@@ -29,11 +30,11 @@ def expected_gradient(log_policy, log_reference, rewards, beta, labels):
     written = (log_policy[first] + log_policy[second]).exp()
     pair = torch.stack([first, second], -1)[None]
     if labels == "expected":
-        loss = online_dpo_loss(rewards[pair], log_ratio[pair], beta)[0]
+        loss = labelled_dpo_loss(rewards[pair], log_ratio[pair], beta)[0]
     else:  # each label by the probability that a coin gives it
         p_first = torch.sigmoid(rewards[first] - rewards[second])
         chosen = [
-            online_dpo_loss(rewards[pair], log_ratio[pair], beta, coins)[0] for coins in (-p_first, 1 + 0 * p_first)
+            labelled_dpo_loss(rewards[pair], log_ratio[pair], beta, coins)[0] for coins in (-p_first, 1 + 0 * p_first)
         ]
         loss = p_first * chosen[0] + (1 - p_first) * chosen[1]
     (gradient,) = torch.autograd.grad((written * loss).sum(), logits)
@@ -54,8 +55,8 @@ def test_expected_labels_are_the_mean_over_sampled_ones():
     generator = torch.Generator().manual_seed(0)
     rewards, log_ratio = torch.randn(2, 3, 5, 2, generator=generator)
     grid = ((torch.arange(4000) + 0.5) / 4000)[:, None, None].expand(-1, 3, 5)
-    sampled = online_dpo_loss(rewards.expand(4000, -1, -1, -1), log_ratio.expand(4000, -1, -1, -1), 0.5, grid)
-    assert torch.allclose(sampled.mean(0), online_dpo_loss(rewards, log_ratio, 0.5), atol=1e-3)
+    sampled = labelled_dpo_loss(rewards.expand(4000, -1, -1, -1), log_ratio.expand(4000, -1, -1, -1), 0.5, grid)
+    assert torch.allclose(sampled.mean(0), labelled_dpo_loss(rewards, log_ratio, 0.5), atol=1e-3)
 
 
 @pytest.mark.parametrize(("fit", "settings"), [(fit_to_own_pairs, STEPS), (imitate_best, IMITATION)])

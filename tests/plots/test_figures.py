@@ -403,7 +403,7 @@ def test_a_setting_that_is_missing_is_a_hatched_cell_and_half_a_grid_is_no_map()
 
 def test_regret_says_from_where_on_rl_itself_falls_short():
     made = with_split(study(*along([1.0, 1.25, 1.5, 2.0, 3.0])))
-    assert regret.draw(made)[0].says == "RL itself falls short with RLHF from complexity factor 2 on."
+    assert regret.draw(made)[0].says == "The policy itself falls short with RLHF from complexity factor 2 on."
     never = dataclasses.replace(made, rows=made.rows.assign(computational_regret=-made.rows.computational_regret.abs()))
     assert "nowhere surely above 0" in regret.draw(never)[0].says
     small = made.rows.assign(computational_regret=-made.rows.computational_regret)
@@ -442,7 +442,7 @@ def test_over_optimisation_is_said_where_reward_falls_although_kl_rises(fall, to
 def test_few_seeds_say_nothing_of_many_settings():
     kinds = ("a", "b", "c", "d", "e")
     made = with_split(study(*(rows(m, kind, 0.5, seeds=range(4)) for kind in kinds for m in ("rlhf", "dpo"))))
-    assert regret.draw(made)[0].says == "Too few seeds to say where RL itself falls short with RLHF."
+    assert regret.draw(made)[0].says == "Too few seeds to say where the policy itself falls short with RLHF."
     table = betas().rows
     two = study(*(table[table.seed < 4].assign(env=kind) for kind in ("a", "b")))
     says = frontier.draw(two)[0].says

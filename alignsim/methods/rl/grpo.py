@@ -18,14 +18,15 @@ from alignsim.methods.rl.base import Batch, PolicyGradient
 class GRPO(PolicyGradient):
     """`conf/method/rl/grpo.yaml`.
 
-    As published, and therefore with another optimum than the other optimisers, at which beta is no more the weight by
-    which they are measured. The KL term is a loss of each token, whose gradient is that of KL(ref || pi) of the next
-    token after what the policy wrote (see `k3_kl`): the other way round, and blind to what a token does to later ones.
-    Only the reward is divided by the standard deviation, so that beta weighs more where rewards differ by more than 1;
-    and its part in the gradient is (K - 1) / K of that without a sample in its own baseline. With `kl=reward` the KL
-    term is in the rewards that are normalised, as the other optimisers have it, and the gradient is zero at their
-    optimum again. All responses have T tokens: the losses of tokens are summed, not averaged, so that the mean of the
-    KL loss is beta times the KL divergence of responses.
+    As published, and therefore with another optimum than the other optimisers, whatever the weight of the KL term. That
+    term is a loss of each token, whose gradient is that of KL(ref || pi) of the next token after what the policy wrote
+    (see `k3_kl`): the other way round, and blind to what a token does to later ones. Only the reward is divided by the
+    standard deviation, so that the KL term weighs more where rewards differ by more than 1; and its part in the
+    gradient is (K - 1) / K of that without a sample in its own baseline. All responses have T tokens: the losses of
+    tokens are summed, not averaged, so that the mean of the KL loss is its weight times the KL divergence of responses.
+
+    With `kl=reward` the KL term is in the rewards that are normalised. Only with `kl_weight=1` is it then that of the
+    other optimisers, and the gradient zero at their optimum.
 
     Attributes:
         samples: responses that the policy writes to each prompt, at least 2.
@@ -47,17 +48,17 @@ class GRPO(PolicyGradient):
     kl_weight: PositiveFloat = 0.385
 
     def losses(self, batch: Batch, beta: float) -> Iterator[torch.Tensor]:
-        """-sum_t min(w_t A, clip(w_t) A) + beta sum_t k3_t, equation 3 with sums over tokens, for each inner step.
+        """-sum_t min(w_t A, clip(w_t) A) + kl_weight beta sum_t k3_t for each inner step.
 
-        With the KL term in the reward it is gone from the loss.
+        Equation 3 with sums over tokens. With the KL term in the reward it is gone from the loss.
         """
-        in_loss, beta = self.kl == "loss", self.kl_weight * beta
-        rewards = batch.rewards if in_loss else kl_penalised_reward(batch.rewards, batch.log_ratio.detach(), beta)
+        in_loss, weight = self.kl == "loss", self.kl_weight * beta
+        rewards = batch.rewards if in_loss else kl_penalised_reward(batch.rewards, batch.log_ratio.detach(), weight)
         advantage = group_normalised_advantage(rewards, self.scale)[..., None]
         written: torch.Tensor | None = None
         for _ in range(self.inner_steps):
             log_ratio = batch.policy.token_log_ratio(batch.prompts, batch.responses)  # (S, B, K, T)
             written = log_ratio.detach() if written is None else written
             gain = clipped_surrogate(log_ratio - written, advantage, self.clip)
-            loss = beta * k3_kl(log_ratio) - gain if in_loss else -gain
+            loss = weight * k3_kl(log_ratio) - gain if in_loss else -gain
             yield loss.sum(-1).mean((1, 2))
