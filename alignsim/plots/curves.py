@@ -108,9 +108,9 @@ def _carried_on(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def _before(curves: pd.DataFrame) -> pd.Series[float]:
-    """The validation loss of each row's stage and seed before its first step."""
-    stages = [curves.run, curves.phase, curves.seed]
-    return curves.validation_loss.where(curves.step == 0).groupby(stages).transform("max")
+    """The first validation loss of each row's stage and seed: as a rule that before its first step."""
+    ordered = curves.sort_values("step")
+    return ordered.groupby(["run", "phase", "seed"]).validation_loss.transform("first").reindex(curves.index)
 
 
 def _on_own_samples(curves: pd.DataFrame) -> pd.Series[bool]:
