@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from alignsim.config.schema import Evaluation
-from alignsim.envs.base import Environment, Preferences
+from alignsim.envs.base import Environment
+from alignsim.envs.preferences import Preferences
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.supervised import Supervised
 from alignsim.models.made import MADE

@@ -149,8 +149,7 @@ class SimplifiedEnvironment(Environment):
         """
         if self.reference_tilt == 0:
             return self._uniform_log_probs
-        of_content = self._factors(prompts)
-        twice = torch.cat([of_content, of_content], -1)[:, :, None]  # (S, B, 1, T, 2 V), in place of a modulus
+        twice = self._factors(prompts).repeat(1, 1, 1, 2)[:, :, None]  # (S, B, 1, T, 2 V), in place of a modulus
         before = (self.read(responses) - responses) % self.vocab_size
         index = before[..., None] + torch.arange(self.vocab_size, device=self.device)
         index = index.expand(*twice.shape[:2], *index.shape[2:])
@@ -160,8 +159,8 @@ class SimplifiedEnvironment(Environment):
         """The same, token by token: those of a position follow from the tokens in its window."""
         if self.reference_tilt == 0:
             return Conditionals(self._uniform_log_probs, lambda tokens: self._uniform_log_probs[tokens.shape[-1]])
-        of_content, vocabulary = self._factors(prompts), torch.arange(self.vocab_size, device=self.device)
-        twice = torch.cat([of_content, of_content], -1)[:, :, None]  # (S, B, 1, T, 2 V), in place of a modulus
+        vocabulary = torch.arange(self.vocab_size, device=self.device)
+        twice = self._factors(prompts).repeat(1, 1, 1, 2)[:, :, None]  # as above
 
         def after(tokens: torch.Tensor) -> torch.Tensor:
             t = tokens.shape[-1]

@@ -9,7 +9,8 @@ from typing import Any
 
 from alignsim.config.problems import Problem
 from alignsim.config.schema import Component
-from alignsim.envs.base import Environment, PreferenceData
+from alignsim.envs.base import Environment
+from alignsim.envs.preferences import PreferenceData
 from alignsim.lazy import torch
 from alignsim.models.base import Fit, StackedModel
 from alignsim.models.config import ModelConfig

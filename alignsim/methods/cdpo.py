@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
-from alignsim.envs.base import Preferences
+from alignsim.envs.preferences import Preferences
 from alignsim.lazy import torch
 from alignsim.methods.direct import log_ratios
 from alignsim.methods.dpo import DPO

@@ -10,7 +10,7 @@ from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
-from alignsim.envs.base import Preferences
+from alignsim.envs.preferences import Preferences
 from alignsim.lazy import torch
 from alignsim.methods.base import Method, Task, Trained, fitted
 from alignsim.methods.supervised import Supervised, fit_to_preferences

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
-from alignsim.envs.base import Preferences
+from alignsim.envs.preferences import Preferences
 from alignsim.lazy import torch
 from alignsim.methods.base import Task
 from alignsim.methods.dpo import labelled_dpo_loss

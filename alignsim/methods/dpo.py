@@ -11,7 +11,8 @@ from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
-from alignsim.envs.base import Environment, PreferenceData, Preferences
+from alignsim.envs.base import Environment
+from alignsim.envs.preferences import PreferenceData, Preferences
 from alignsim.lazy import torch
 from alignsim.methods.base import Monitor, Task
 from alignsim.methods.direct import DirectMethod, log_ratios

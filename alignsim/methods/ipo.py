@@ -8,7 +8,7 @@ from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
-from alignsim.envs.base import Preferences
+from alignsim.envs.preferences import Preferences
 from alignsim.lazy import torch
 from alignsim.methods.direct import TemperedMethod, log_ratios
 from alignsim.methods.optimiser import tuned

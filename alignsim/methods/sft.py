@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
-from alignsim.envs.base import Preferences
+from alignsim.envs.preferences import Preferences
 from alignsim.lazy import torch
 from alignsim.methods.direct import DirectMethod
 from alignsim.methods.optimiser import tuned

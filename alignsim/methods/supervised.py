@@ -10,7 +10,7 @@ from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
-from alignsim.envs.base import PreferenceData, Preferences
+from alignsim.envs.preferences import PreferenceData, Preferences
 from alignsim.lazy import torch
 from alignsim.methods.base import Monitor, State, map_tensors
 from alignsim.methods.optimiser import Optimisation, Optimiser

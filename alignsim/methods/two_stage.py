@@ -8,7 +8,8 @@ from dataclasses import field
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
-from alignsim.envs.base import Environment, PreferenceData, Preferences
+from alignsim.envs.base import Environment
+from alignsim.envs.preferences import PreferenceData, Preferences
 from alignsim.lazy import torch
 from alignsim.methods.base import Method, Monitor, Task, Trained, fitted
 from alignsim.methods.losses import bradley_terry_loss

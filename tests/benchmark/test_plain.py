@@ -10,7 +10,7 @@ from alignsim.benchmark import comparison, plain, stacked
 from alignsim.config.command_line import checked_command_line
 from alignsim.config.load import load
 from alignsim.config.schema import Evaluation
-from alignsim.envs.base import Preferences
+from alignsim.envs.preferences import Preferences
 from alignsim.evaluation.value import policy_value
 from alignsim.jobs import condition_of
 from alignsim.methods.dpo import dpo_loss

@@ -11,7 +11,7 @@ import yaml
 from alignsim import PolicyModel, SimplifiedEnvironment
 from alignsim.config.checking import import_class
 from alignsim.config.composition import conf_dir
-from alignsim.envs.base import Preferences
+from alignsim.envs.preferences import Preferences
 from alignsim.experiment import Condition, run_condition
 from alignsim.methods.base import Monitor, Task
 from alignsim.methods.direct import DirectMethod

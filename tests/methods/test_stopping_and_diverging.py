@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from alignsim import SimplifiedEnvironment
-from alignsim.envs.base import PreferenceData, Preferences
+from alignsim.envs.preferences import PreferenceData, Preferences
 from alignsim.experiment import Condition, run_condition
 from alignsim.methods.base import Monitor
 from alignsim.methods.distilled_dpo import DistilledDPO
