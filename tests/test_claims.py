@@ -149,7 +149,7 @@ def test_every_preset_composes_and_its_claims_are_about_what_it_trains(preset):
 @pytest.mark.parametrize("preset", ["implicit_control", "verifier_control"])
 def test_controls_of_the_rewards_class_fit_reward_models_as_dpo_fits_its_policy(preset):
     line = checked_command_line(["-m", f"+experiment={preset}"], "train", load)
-    assert {job.config.to_plain()["method"]["_target_"].rpartition(".")[2] for job in line.jobs} == {"DPO", "RLHF"}
+    assert {job.config.to_plain()["method"]["_target_"].rpartition(".")[2] for job in line.jobs} >= {"DPO", "RLHF"}
     assert all(job.config.to_plain()["method"]["supervised"] == vars(DPO().supervised) for job in line.jobs)
 
 
