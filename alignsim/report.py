@@ -79,6 +79,8 @@ def report(folder: Path, command: str, baseline: str) -> bool:
     write_whole({folder / PAGE: lambda path: path.write_text(page, encoding="utf-8")})
     figures = [path for _, paths in drawings for path in paths]
     print("\n".join(f"  {path}" for path in [folder / PAGE, folder / VERDICTS, folder / SUMMARY, *searched, *figures]))
+    if others := sorted({path.name for path in folder.glob("*.png")} - {path.name for path in figures}):
+        print(f"not drawn by this command, but there: {', '.join(others)}")
     return True
 
 

@@ -150,7 +150,11 @@ def test_plot_says_so_where_there_is_nothing_to_compare_with(tmp_path):
     run("train", "-m", "method=sft,ipo", *TINY, cwd=tmp_path)
     told = "nothing is compared: there is no dpo here; baseline=NAME takes one of ipo, sft"
     assert told in run("plot", cwd=tmp_path)
-    assert "nothing is compared" not in run("plot", "baseline=ipo", cwd=tmp_path)
+    output = run("plot", "baseline=ipo", cwd=tmp_path)
+    assert "nothing is compared" not in output
+    assert "not drawn" not in output
+    (tmp_path / "outputs" / "default" / "ranking.png").touch()
+    assert "not drawn by this command, but there: ranking.png" in run("plot", "baseline=ipo", cwd=tmp_path)
 
 
 def test_plot_without_results_says_what_there_is(trained, tmp_path):
@@ -188,6 +192,10 @@ def test_plot_without_results_says_what_there_is(trained, tmp_path):
         (
             ["mehtod=dpo"],
             ["mehtod=dpo: unknown key; did you mean method? keys: beta, checkpoint_every, claims,"],
+        ),
+        (
+            ["-m", "env.n_pairs=interval(10,20)", "random.draws=1"],
+            ["must be a whole number, as int(interval(low,high)) draws them"],
         ),
         (["-m", "beta=interval(0.1,1)"], ["beta=interval(0.1,1): an interval needs random.draws=N"]),
         (["-m", "beta=interval(1,0)", "random.draws=2"], ["beta=interval(1,0): must be an interval from a lower end"]),

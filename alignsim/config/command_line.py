@@ -112,6 +112,7 @@ class _Examination:
     def __init__(self, composition: Composition, multirun: bool, typed: list[str]) -> None:
         self._composition, self._multirun, self._typed = composition, multirun, typed
         self._problems: list[Problem] = []
+        self._drawn: set[str] = set()  # keys whose values are drawn from an interval
         presets = [argument for argument in typed if argument.lstrip("+").startswith("experiment=")]
         self._hydras_part = self._composed_sweep() if multirun or presets else None
         config = self._hydras_part
@@ -142,6 +143,7 @@ class _Examination:
             jobs = [[override.input_line or "" for override in overrides]]
         else:
             jobs = planner.jobs(overrides) if self.planned else planner.corners(overrides)
+        self._drawn = {as_typed(o.key_or_group) for o in overrides if interval_of(o) is not None}
         checked = self._checked(jobs)
         if not self._problems:  # what a preset sweeps may be for methods that are not in this sweep
             planner.note_patterns_in_vain(patterns)
@@ -267,7 +269,10 @@ class _Examination:
             # where every job was given the value and only some mind it, say which
             groups = groups_of(job)
             some = groups and len(members) < len(jobs) and _is_shared(problem, jobs)
-            self._problems.append(replace(problem, message=problem.message + f" (with {groups})" * bool(some)))
+            message = problem.message + f" (with {groups})" * bool(some)
+            if problem.key in self._drawn and isinstance(problem.value, float) and "whole number" in message:
+                message += ", as int(interval(low,high)) draws them"
+            self._problems.append(replace(problem, message=message))
         return checked
 
 
