@@ -2,11 +2,11 @@
 
 import torch
 
-from alignsim import PolicyModel, RewardModel, SimplifiedEnvironment, train_policy_with_dpo
+from alignsim import RewardModel, SimplifiedEnvironment, train_policy_with_dpo
 from alignsim.experiment import Condition, run_condition
 from alignsim.methods.base import Monitor, Task
 from alignsim.methods.distilled_dpo import DistilledDPO
-from alignsim.methods.dpo import labelled_dpo_loss
+from alignsim.methods.dpo import DPO, labelled_dpo_loss
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import RLHF
 from alignsim.methods.supervised import Supervised
@@ -21,12 +21,7 @@ def environment(seeds=(0, 1), **changes):
 
 def test_the_policy_that_a_reward_is_implied_by_is_stationary_for_every_given_pair():
     """Its own implicit reward labels the pairs: not only the mean gradient is zero, that of each pair is."""
-    env, generator = environment(), torch.Generator().manual_seed(0)
-    policy = PolicyModel(env)
-    for name, p in policy.network.masked(policy.parameters).items():
-        policy.parameters[name] = p + 0.3 * torch.randn(p.shape, generator=generator)
-    pairs = env.preference_data().train
-    log_ratio = policy.log_ratio(pairs.prompts, pairs.responses).detach().requires_grad_(True)
+    log_ratio = torch.randn(2, 160, 2, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
     loss = labelled_dpo_loss(0.7 * log_ratio.detach(), log_ratio, beta=0.7).sum()
     assert torch.autograd.grad(loss, log_ratio)[0].abs().max() < 1e-6
     moved = labelled_dpo_loss(0.7 * log_ratio.detach() + torch.tensor([0.5, 0.0]), log_ratio, beta=0.7).sum()
@@ -35,18 +30,19 @@ def test_the_policy_that_a_reward_is_implied_by_is_stationary_for_every_given_pa
 
 def test_it_has_the_reward_model_of_rlhf_and_its_policy_follows_that_and_not_the_given_labels():
     """Three labels in ten are flipped, so that the reward model of one seed and the labels of its pairs differ."""
-    env = environment(n_pairs=1000, label_noise=0.3)
-    distilled = run_condition(Condition(DistilledDPO(SHORT, Supervised(steps=400, learning_rate=3e-3)), env))
+    env, fit = environment(n_pairs=1000, label_noise=0.3), Supervised(steps=400, learning_rate=3e-3)
+    distilled, dpo = (run_condition(Condition(method, env)) for method in (DistilledDPO(SHORT, fit), DPO(fit)))
     rlhf = run_condition(Condition(RLHF(SHORT, RLOO(steps=2)), env))
     for name, p in distilled.trained.reward_model.parameters.items():
         assert torch.equal(p, rlhf.trained.reward_model.parameters[name]), name
     pairs = env.preference_data().train
-    learned, implicit = (
-        score(pairs.prompts, pairs.responses).diff(dim=-1)
-        for score in (distilled.trained.reward_model, distilled.trained.policy.log_ratio)
+    learned, *implicit = (
+        score(pairs.prompts, pairs.responses).diff(dim=-1) > 0
+        for score in (distilled.trained.reward_model, distilled.trained.policy.log_ratio, dpo.trained.policy.log_ratio)
     )
-    assert ((learned > 0) == (implicit > 0)).float().mean() > 0.85
-    assert (implicit < 0).float().mean() < 0.75, "the first response is the chosen one"
+    of_distilled, of_dpo = (float((learned == ordered).float().mean()) for ordered in implicit)
+    assert of_distilled > 0.9
+    assert of_dpo < 0.75
 
 
 def test_a_seed_that_leaves_the_stack_keeps_its_own_reward_model():
@@ -72,3 +68,26 @@ def test_with_a_reward_of_the_policys_own_class_it_gives_back_what_it_was_fitted
     prompts = env.prompts("test", 200)
     wanted, got = (policy.log_ratio_of_all(prompts) for policy in (dpo, distilled))
     assert (got - wanted).square().mean() < 0.02 * wanted.square().mean()
+
+
+def test_a_function_of_the_prompt_added_to_the_reward_changes_nothing():
+    env = environment()
+
+    class Shifted(RewardModel):
+        """Its rewards are in sixteenths, so that no sum is rounded."""
+
+        offset = 0.0
+
+        def __call__(self, prompts, responses):
+            rewards = (16 * super().__call__(prompts, responses)).round() / 16
+            return rewards + self.offset * prompts.sum(-1, keepdim=True).round()
+
+    reward_model, policies, generator = Shifted(env), [], torch.Generator().manual_seed(0)
+    for p in reward_model.parameters.values():
+        p += 0.5 * torch.randn(p.shape, generator=generator)
+    for reward_model.offset in (0.0, 8.0):
+        task = Task(env, env.preference_data(), ModelConfig(), 0.5, Monitor())
+        policies.append(DistilledDPO(distillation=SHORT).policy_for(reward_model, task))
+    for name, p in policies[0].parameters.items():
+        assert torch.equal(p, policies[1].parameters[name]), name
+    assert policies[0].log_ratio_of_all(env.prompts("test", 5)).abs().max() > 0.01
