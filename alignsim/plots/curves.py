@@ -54,7 +54,7 @@ _PANELS = (
 )
 
 #: The first panel where losses are of different kinds: one scale for all of them.
-_RELATIVE = _Panel("Loss, share of that\nbefore the stage (solid:\nvalidation, dashed: training)", *_LOSSES)
+_RELATIVE = _Panel("Loss over that at the start\n(solid: validation,\ndashed: training)", *_LOSSES)
 
 #: Losses before any step are as good as equal, unless they are of different kinds.
 _AS_GOOD_AS_EQUAL = 2

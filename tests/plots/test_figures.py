@@ -543,7 +543,7 @@ def test_losses_of_different_kinds_are_shares_of_what_they_were_before(tmp_path)
         history[["validation_loss", "training_loss"]] *= 100
         history.to_csv(file, index=False)
     axes = curves.draw(made)[0].figure.axes[1]
-    assert "share of that" in axes.get_ylabel()
+    assert "over that at the start" in axes.get_ylabel()
     assert {line.get_ydata()[0] for line in lines_of(axes) if line.get_linestyle() == "-"} == {1.0}
 
 
