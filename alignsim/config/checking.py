@@ -78,13 +78,8 @@ def component(base: type, default: type | None, key: str, values: Any, problems:
         return None
     path, wanted = values.get("_target_"), f"{base.__module__}.{base.__qualname__}"
     if path is None and default is None:
-        problems.append(
-            Problem(
-                f"{key}._target_",
-                NO_VALUE,
-                f"is missing: the import path of a class that is a {wanted}",
-            )
-        )
+        message = f"is missing: the import path of a class that is a {wanted}"
+        problems.append(Problem(f"{key}._target_", NO_VALUE, message))
         return None
     try:
         schema = import_class(str(path)) if default is None or path is not None else default
