@@ -112,7 +112,6 @@ class _Examination:
     def __init__(self, composition: Composition, multirun: bool, typed: list[str]) -> None:
         self._composition, self._multirun, self._typed = composition, multirun, typed
         self._problems: list[Problem] = []
-        self._drawn: set[str] = set()  # keys whose values are drawn from an interval
         presets = [argument for argument in typed if argument.lstrip("+").startswith("experiment=")]
         self._hydras_part = self._composed_sweep() if multirun or presets else None
         config = self._hydras_part
@@ -143,8 +142,7 @@ class _Examination:
             jobs = [[override.input_line or "" for override in overrides]]
         else:
             jobs = planner.jobs(overrides) if self.planned else planner.corners(overrides)
-        self._drawn = {as_typed(o.key_or_group) for o in overrides if interval_of(o) is not None}
-        checked = self._checked(jobs)
+        checked = self._checked(jobs, {o.key_or_group for o in overrides if interval_of(o) is not None})
         if not self._problems:  # what a preset sweeps may be for methods that are not in this sweep
             planner.note_patterns_in_vain(patterns)
             self._note_search_in_vain(overrides)
@@ -253,8 +251,13 @@ class _Examination:
         parts = (argument.lstrip("+").partition("=") for argument in typed)
         self._problems += [Problem(key, value, message) for key, _, value in parts]
 
-    def _checked(self, jobs: list[list[str]]) -> list[CheckedJob]:
-        """The jobs that are good; the problems of the others are noted, each once."""
+    def _checked(self, jobs: list[list[str]], drawn: set[str]) -> list[CheckedJob]:
+        """The jobs that are good; the problems of the others are noted, each once.
+
+        Args:
+            jobs: the overrides of each.
+            drawn: keys whose values are drawn from intervals.
+        """
         checked: list[CheckedJob] = []
         found: dict[str, list[tuple[Problem, list[str]]]] = {}
         for job in jobs:
@@ -270,7 +273,7 @@ class _Examination:
             groups = groups_of(job)
             some = groups and len(members) < len(jobs) and _is_shared(problem, jobs)
             message = problem.message + f" (with {groups})" * bool(some)
-            if problem.key in self._drawn and isinstance(problem.value, float) and "whole number" in message:
+            if problem.key in drawn and isinstance(problem.value, float) and "whole number" in message:
                 message += ", as int(interval(low,high)) draws them"
             self._problems.append(replace(problem, message=message))
         return checked
