@@ -148,7 +148,7 @@ class Job:
     def skipped(self, survey: Survey) -> Report:
         """The report of a job whose seeds had all finished before."""
         with contextlib.suppress(OSError, Timeout, DamagedError):
-            if self.folder.is_open:
+            if not self.folder.is_settled:
                 with self.folder.lock.take(wait=False):
                     self.folder.settle()
         return self.report("skipped", "had finished before", regret=survey.regret)

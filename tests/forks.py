@@ -24,6 +24,9 @@ IMPORTED = [
     *("torch.fx.experimental.symbolic_shapes", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
 ]
 
+#: What Python tells of changes to files, see `sys.addaudithook`.
+CHANGES = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate"}
+
 #: A command that takes longer is killed.
 SECONDS = 180
 
@@ -42,6 +45,23 @@ def next_copy() -> dict[str, Any] | None:
     return None
 
 
+def die_at(change: int) -> None:
+    """Kill this process when it is about to make its n-th change to a file or folder in the one it works in."""
+    changes, here = 0, Path.cwd()
+
+    def count(event: str, given: tuple[Any, ...]) -> None:
+        nonlocal changes
+        if event not in CHANGES or isinstance(given[0], int):  # a pipe is open already
+            return
+        written = event != "open" or given[2] & (os.O_WRONLY | os.O_RDWR)
+        if written and (here / os.fsdecode(given[0])).is_relative_to(here):
+            changes += 1
+            if changes == change:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+
+
 def become(command: dict[str, Any]) -> None:
     """Run a script with its arguments, in its folder and environment."""
     signal.alarm(SECONDS)
@@ -57,6 +77,8 @@ def become(command: dict[str, Any]) -> None:
     os.environ.update(command["env"])
     more = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:1] = [str(Path(command["script"]).parent), *filter(None, more)]
+    if "DIE_AT" in os.environ:
+        die_at(int(os.environ["DIE_AT"]))
     sys.argv = [command["script"], *command["arguments"]]
     runpy.run_path(command["script"], run_name="__main__")
 

@@ -84,6 +84,26 @@ def test_killed_at_many_random_moments_the_same_command_gives_the_same_bytes(unb
         assert_same(only_folder(cwd), unbroken)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(start is start_afresh, reason="needs copies of a process")
+def test_killed_at_each_change_of_a_file_the_same_command_gives_the_same_folder(tmp_path):
+    arguments = ["method=dpo", *TINY]
+    (tmp_path / "unbroken").mkdir()
+    run("train", *arguments, cwd=tmp_path / "unbroken")
+    change, code = 0, -signal.SIGKILL
+    while code:
+        change += 1
+        cwd = tmp_path / str(change)
+        cwd.mkdir()
+        killed = start("train", *arguments, cwd=cwd, env={"DIE_AT": str(change)})
+        output, _ = killed.communicate()
+        code = killed.returncode
+        assert code in (0, -signal.SIGKILL), output
+        run("train", *arguments, cwd=cwd)
+        assert_same(only_folder(cwd), only_folder(tmp_path / "unbroken"))
+    assert change > 20
+
+
 def test_a_finished_chunk_and_a_checkpoint_are_used_and_damaged_ones_are_not(unbroken, tmp_path):
     process = start("train", *LONG, cwd=tmp_path)
     wait_for(lambda: {path.name for path in checkpoints(tmp_path)} == {"checkpoint-2-3.pt"}, process)
@@ -311,15 +331,18 @@ def test_a_forced_run_takes_nothing_over_from_one_that_was_not(unbroken, tmp_pat
     assert "to train: seeds 0 to 3" in told
 
 
-def test_a_run_killed_after_its_results_were_complete_is_closed(tmp_path):
+@pytest.mark.parametrize("written", ["running", "finished"])
+def test_a_run_killed_after_its_results_were_complete_is_closed(written, tmp_path):
     arguments = ["method=dpo", *TINY]
     run("train", *arguments, cwd=tmp_path)
-    status = only_folder(tmp_path) / "status.json"
-    status.write_text(status.read_text().replace('"finished"', '"running"'))
-    (status.parent / "unfinished").mkdir()
+    folder = only_folder(tmp_path)
+    names, status = sorted(folder.iterdir()), folder / "status.json"
+    status.write_text(status.read_text().replace('"finished"', f'"{written}"'))
+    (folder / "unfinished" / "seeds-0-1").mkdir(parents=True)
+    (folder / ".aside-0").mkdir()
     assert "finished before" in run("train", *arguments, cwd=tmp_path)
     assert json.loads(status.read_text())["state"] == "finished"
-    assert not (status.parent / "unfinished").exists()
+    assert sorted(folder.iterdir()) == names
 
 
 def test_seeds_that_damaged_weights_and_curves_have_lost_are_told(tmp_path):

@@ -49,9 +49,14 @@ def write_folder_whole(place: Path, files: Mapping[Path, Callable[[Path], object
     _flush(place.parent)
 
 
+def leftovers(folder: Path) -> list[Path]:
+    """What writers had not put in place: of some that were killed, or are writing there now."""
+    return list(folder.glob(".aside-*"))
+
+
 def clear_leftovers(folder: Path) -> None:
     """Remove what writers that were killed had not put in place; nobody else may be writing there."""
-    for left in folder.glob(".aside-*"):
+    for left in leftovers(folder):
         shutil.rmtree(left, ignore_errors=True)
 
 

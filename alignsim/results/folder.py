@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from alignsim.results.files import DamagedError, clear_leftovers, write_folder_whole, write_whole
+from alignsim.results.files import DamagedError, clear_leftovers, leftovers, write_folder_whole, write_whole
 from alignsim.results.lock import TrainingLock
 from alignsim.results.states import RunState, Status
 from alignsim.results.tables import Table, by_seed, parse_results, read_text
@@ -140,17 +140,30 @@ class RunFolder:
         status = self.status()
         return status is not None and status.state == "running"
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the last run has ended and all is gone that only its training needed."""
+        left = (self.path / UNFINISHED).exists() or leftovers(self.path)
+        return not self.is_open and not left
+
     def settle(self) -> None:
-        """Close a run that was killed after its results were complete; nobody else may be training."""
+        """Close a run that was killed after its results were complete, and clear away what it needed no more.
+
+        What a run that failed or is forced has kept stays. Nobody else may be training.
+        """
         status = self.status()
-        if status is None or status.state != "running" or status.force:
+        if status is None or status.state == "failed":
             return
-        rows = set(self.finished().rows)
-        if any((self.path / UNFINISHED).glob("checkpoint-*")) or any(set(c) - rows for c in self.chunks().values()):
-            return
-        self._status = status
-        self._write_status("finished", ended=_now(), training=[])
-        shutil.rmtree(self.path / UNFINISHED, ignore_errors=True)
+        if status.state == "running":
+            rows = set(self.finished().rows)
+            begun = any((self.path / UNFINISHED).glob("checkpoint-*")) or any(
+                set(seeds) - rows for seeds in self.chunks().values()
+            )
+            if status.force or begun:
+                return
+            self._status = status
+            self._write_status("finished", ended=_now(), training=[])
+        self._clear_away()
 
     def start_chunks(self, chunks: Sequence[Sequence[int]]) -> None:
         """Say which chunks of seeds the run trains."""
@@ -218,8 +231,13 @@ class RunFolder:
                 self.path / STATUS: lambda path: path.write_bytes(finished),
             }
         )
-        shutil.rmtree(self.path / UNFINISHED, ignore_errors=True)
+        self._clear_away()
         return lost
+
+    def _clear_away(self) -> None:
+        """Remove what a finished run needs no more."""
+        shutil.rmtree(self.path / UNFINISHED, ignore_errors=True)
+        clear_leftovers(self.path)
 
     def fail(self, error: BaseException) -> None:
         """Mark the run as failed and keep the error; silent where not even that can be written."""
