@@ -123,6 +123,16 @@ def test_more_to_pick_from_is_more_reward_and_more_kl():
     assert all(a.reward < b.reward and a.kl < b.kl for a, b in itertools.pairwise(values))
 
 
+@pytest.mark.parametrize("n", [3, 20])
+def test_the_method_picks_among_as_many_as_it_is_told(n):
+    env = SimplifiedEnvironment(3, 4, n_pairs=200, seeds=(0, 1))
+    trained = run_condition(Condition(BestOfN(SHORT, n=n), env)).trained
+    x = env.prompts("test", 5)
+    of_all = trained.reward_model.of_all(x)
+    reference = env.reference_log_prob(x, env.all_responses()).expand_as(of_all)
+    assert torch.allclose(trained.policy.log_ratio_of_all(x), best_of_n_log_ratio(of_all, reference, n))
+
+
 def test_a_reward_that_knows_nothing_picks_like_the_reference():
     env = SimplifiedEnvironment(3, 4, 2.0, reference_tilt=0.5)
     flat = RewardModel(env)

@@ -14,12 +14,16 @@ from alignsim.config.composition import conf_dir
 from alignsim.envs.preferences import Preferences
 from alignsim.experiment import Condition, run_condition
 from alignsim.methods.base import Monitor, Task
+from alignsim.methods.cdpo import CDPO
 from alignsim.methods.direct import DirectMethod
 from alignsim.methods.dpo import DPO
 from alignsim.methods.ipo import IPO
 from alignsim.methods.kto import KTO, kto_loss, reference_point
+from alignsim.methods.orpo import ORPO
 from alignsim.methods.robust_dpo import RobustDPO
 from alignsim.methods.sft import SFT
+from alignsim.methods.simpo import SimPO
+from alignsim.methods.slic import SLiC
 from alignsim.methods.supervised import Supervised, _Stack
 from alignsim.models.config import ModelConfig
 
@@ -98,6 +102,40 @@ def test_the_loss_of_a_seed_does_not_depend_on_the_others(name):
     assert torch.allclose(alone[0], together[1], atol=1e-6)
 
 
+def softplus(x):
+    return torch.nn.functional.softplus(x)
+
+
+def log_odds(p):
+    return (p / (1 - p)).log()
+
+
+#: Methods with no setting at its default, and their losses at beta 0.5 by the difference h of the log-ratios and by the
+#: log-probabilities c and r of chosen and rejected responses of 4 tokens. A temperature of 0.6 is then 0.3.
+BY_HAND = [
+    (DPO(), lambda h, c, r: softplus(-0.5 * h)),
+    (DPO(beta=0.3), lambda h, c, r: softplus(-0.3 * h)),
+    (IPO(temperature=0.6), lambda h, c, r: (h - 1 / 0.6) ** 2),
+    (SLiC(temperature=0.6), lambda h, c, r: (1 - 0.3 * h).relu()),
+    (CDPO(beta=0.3, label_noise=0.2), lambda h, c, r: 0.8 * softplus(-0.3 * h) + 0.2 * softplus(0.3 * h)),
+    (RobustDPO(beta=0.3, label_noise=0.2), lambda h, c, r: (0.8 * softplus(-0.3 * h) - 0.2 * softplus(0.3 * h)) / 0.6),
+    (SimPO(scale=3.0, gamma=0.7), lambda h, c, r: softplus(0.7 - 3 * (c - r) / 4)),
+    (ORPO(weight=2.0), lambda h, c, r: -c / 4 + 2 * softplus(log_odds((r / 4).exp()) - log_odds((c / 4).exp()))),
+    (SFT(), lambda h, c, r: -c),
+]
+
+
+@pytest.mark.parametrize(("method", "by_hand"), BY_HAND, ids=lambda x: type(x).__name__)
+def test_the_loss_of_a_method_is_its_formula_of_what_the_policy_gives(method, by_hand):
+    """The reference is tilted, so that log-ratios and log-probabilities are not the same up to a constant."""
+    policy = moved(environment(reference_tilt=0.4))
+    pairs = policy.env.preference_data().train[:50]
+    chosen, rejected = policy.log_ratio(pairs.prompts, pairs.responses).unbind(-1)
+    log_probs = policy.log_prob(pairs.prompts, pairs.responses).unbind(-1)
+    found = method.loss(policy, pairs, method.beta_of_loss(0.5))
+    assert torch.allclose(found, by_hand(chosen - rejected, *log_probs), atol=1e-5)
+
+
 @every_method
 def test_steps_wait_for_nothing(name):
     """On a device that has no numbers looking at one is an error."""
@@ -140,9 +178,13 @@ def written(policy, n_pairs):
     return Preferences(x, policy.sample(x, 2))
 
 
+#: KTO with no setting at its default.
+OTHER_KTO = KTO(temperature=0.6, desirable_weight=1.5, undesirable_weight=0.7)
+
+
 def of_both(log_ratio, z):
-    """The mean loss of the chosen as desirable and the rejected as undesirable ones."""
-    return kto_loss(log_ratio, torch.tensor([True, False]), z, 0.5, (1.0, 1.0)).mean(-1)
+    """Its mean loss, at beta 0.5, of the chosen as desirable and the rejected as undesirable ones."""
+    return kto_loss(log_ratio, torch.tensor([True, False]), z, 0.3, (1.5, 0.7)).mean(-1)
 
 
 def test_kto_compares_each_response_with_the_mean_over_prompts_with_the_responses_to_the_next():
@@ -159,14 +201,14 @@ def test_kto_compares_each_response_with_the_mean_over_prompts_with_the_response
     assert max(points) > 0
     log_ratio = policy.log_ratio(pairs.prompts, pairs.responses).detach()
     by_hand = of_both(log_ratio, torch.tensor(points)[:, None, None])
-    assert torch.allclose(KTO().loss(policy, pairs, 0.5), by_hand, atol=1e-6)
+    assert torch.allclose(OTHER_KTO.loss(policy, pairs, OTHER_KTO.beta_of_loss(0.5)), by_hand, atol=1e-6)
 
 
 def test_ktos_reference_point_has_no_gradient():
     policy = moved(environment())
     pairs = written(policy, 6)
     leaves = [p.requires_grad_(True) for p in policy.parameters.values()]
-    gradients = torch.autograd.grad(KTO().loss(policy, pairs, 0.5).sum(), leaves)
+    gradients = torch.autograd.grad(OTHER_KTO.loss(policy, pairs, 0.3).sum(), leaves)
     with torch.no_grad():
         z = reference_point(policy.log_ratio(pairs.prompts, pairs.responses.roll(-1, 1)))
     assert z.max() > 0

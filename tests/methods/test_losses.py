@@ -1,9 +1,16 @@
 import math
 
+import pytest
 import torch
 
 from alignsim.methods.dpo import dpo_loss
-from alignsim.methods.losses import bradley_terry_loss, kl_penalised_reward, leave_one_out_advantage
+from alignsim.methods.losses import (
+    bradley_terry_loss,
+    group_normalised_advantage,
+    k3_kl,
+    kl_penalised_reward,
+    leave_one_out_advantage,
+)
 
 
 def test_dpo_loss_against_numbers_computed_by_hand():
@@ -23,6 +30,21 @@ def test_dpo_gradient_is_its_closed_form():
         expected = -beta * torch.sigmoid(-beta * (chosen - rejected))
         assert torch.allclose(of_chosen, expected)
         assert torch.allclose(of_rejected, -expected)
+
+
+def test_the_preference_loss_and_its_gradient_by_hand():
+    chosen, rejected = (torch.tensor(r, dtype=torch.float64, requires_grad=True) for r in (0.7, -0.2))
+    loss = bradley_terry_loss(chosen, rejected)
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-0.9)))
+    of_chosen, of_rejected = torch.autograd.grad(loss, (chosen, rejected))
+    assert of_chosen.item() == pytest.approx(-1 / (1 + math.exp(0.9)))
+    assert of_rejected == -of_chosen
+
+
+def test_k3_and_group_normalised_advantages_by_hand():
+    assert k3_kl(torch.tensor(math.log(2.0))).item() == pytest.approx(0.5 + math.log(2) - 1)
+    by_hand = torch.tensor([-2.0, -1.0, 3.0]) / (7**0.5 + 1e-4)  # the sample's deviation: (4 + 1 + 9) / (3 - 1)
+    assert torch.allclose(group_normalised_advantage(torch.tensor([1.0, 2.0, 6.0])), by_hand)
 
 
 def test_losses_stay_finite_at_extreme_margins():

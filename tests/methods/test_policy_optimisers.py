@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 
 import pytest
 import torch
@@ -121,6 +122,49 @@ def test_the_first_gradient_on_a_batch_is_the_exact_one_in_the_mean(optimiser, f
     assert z.square().mean() < 2.5  # its entries are far from independent
 
 
+def test_the_baseline_of_reinforce_is_the_mean_of_all_others_of_the_batch():
+    policy, beta = moved(PolicyModel(environment(seeds=(0, 1)))), 0.5
+    made = batch(policy, policy.env.prompts("test", 3), 0, policy.env.reward)
+    penalised = (made.rewards - beta * made.log_ratio).detach()
+    others = (penalised.sum((1, 2), keepdim=True) - penalised) / (3 * SAMPLES - 1)
+    by_hand = -((penalised - others) * made.log_ratio).mean((1, 2))
+    assert torch.allclose(next(Reinforce().losses(made, beta)), by_hand, atol=1e-5)
+
+
+def test_the_value_network_of_ppo_descends_half_the_squared_difference_from_the_returns():
+    policy, beta = moved(PolicyModel(environment(seeds=(0, 1)))), 0.5
+    made = batch(policy, policy.env.prompts("test", 3), 0, policy.env.reward)
+    x, y = made.prompts, made.responses
+    values, ratio = made.critic.values(x, y), policy.token_log_ratio(x, y).detach()
+    rewards = token_rewards(made.rewards, ratio.clone(), beta)
+    returns = generalised_advantage(rewards, values.detach(), 0.4) + values.detach()
+    by_hand = gradient((values - returns).square().sum(-1).mean((1, 2)) / 2, made.critic)
+    found = gradient(next(PPO(gae_lambda=0.4).losses(made, beta)), made.critic)
+    assert torch.allclose(found, by_hand, atol=1e-5)
+    assert by_hand.abs().max() > 0.01
+
+
+@pytest.mark.parametrize("optimiser", [RLOO(), Reinforce(), PPO(gae_lambda=1.0), PPO(gae_lambda=0.5)], ids=str)
+def test_a_function_of_the_prompt_added_to_the_reward_changes_nothing_in_the_mean(optimiser):
+    """Over all responses of the reference policy, each written once: then the mean of a batch is the expectation."""
+    env = environment(seeds=(0, 1))
+    policy, x = PolicyModel(env), env.prompts("test", 5)
+    for p in policy.parameters.values():
+        p.requires_grad_(True)
+    every = env.all_responses().expand(2, 5, -1, -1)
+
+    def shifted(prompts, responses):
+        return env.reward(prompts, responses) + 3 * prompts.sum(-1, keepdim=True)
+
+    found = []
+    for reward in (env.reward, shifted):
+        ratio, critic = policy.log_ratio(x, every), moved(ValueModel.beside(policy))
+        made = Batch(policy, critic, x, every, reward(x, every), ratio)
+        found.append(gradient(next(optimiser.losses(made, 0.5)), policy))
+    assert torch.allclose(*found, atol=1e-5)
+    assert found[0].abs().max() > 0.01
+
+
 @pytest.mark.parametrize("optimiser", [RLOO(), GRPO(), GRPO(scale=False), GRPO(kl="reward"), ExactGradient()], ids=str)
 def test_a_function_of_the_prompt_added_to_the_reward_changes_nothing(optimiser):
     policy = moved(PolicyModel(environment()))
@@ -225,6 +269,41 @@ def test_the_kl_loss_of_grpo_is_of_each_next_token_the_other_way_round_after_wha
     got = gradient(loss, policy)
     assert torch.allclose(got, after_policy, atol=1e-5)
     assert (got - after_reference).norm() > 0.1 * after_reference.norm()
+
+
+class TokenTable:
+    """A policy of two tokens of two kinds: the free logit of each token after each prefix, ordered by response."""
+
+    def __init__(self, log_prob):
+        p = log_prob.exp().view(2, 2)
+        after = torch.stack([p.sum(1), *(p / p.sum(1, keepdim=True))])  # of the first token, and after 0 and after 1
+        self.logits = after.log().requires_grad_(True)
+
+    def token_log_ratio(self, prompts, responses):
+        first, second = responses.unbind(-1)
+        log_prob = self.logits.log_softmax(-1)
+        return torch.stack([log_prob[0, first], log_prob[1 + first, second]], -1) - math.log(1 / 2)
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "is_stationary"),
+    [(GRPO(kl="reward", kl_weight=1.0), True), (GRPO(kl_weight=1.0), False), (GRPO(kl_weight=1.0, scale=False), False)],
+    ids=str,
+)
+def test_the_closed_form_optimum_is_stationary_for_grpo_with_the_kl_term_in_the_reward_alone(optimiser, is_stationary):
+    """Its expected gradient, over all groups of three responses."""
+    rewards, beta = torch.tensor([0.3, -1.0, 1.5, 0.2], dtype=torch.double), 0.5
+    log_prob = (rewards / beta).log_softmax(0)
+    policy, expected = TokenTable(log_prob), 0
+    responses = torch.cartesian_prod(*2 * [torch.arange(2)])
+    for group in itertools.product(range(4), repeat=3):
+        y, group = responses[list(group)][None, None], list(group)
+        ratio = policy.token_log_ratio(None, y).sum(-1)
+        made = Batch(policy, None, None, y, rewards[group][None, None], ratio)
+        (slope,) = torch.autograd.grad(next(optimiser.losses(made, beta)).sum(), policy.logits)
+        expected = expected + log_prob[group].sum().exp() * slope
+    assert (expected.abs().max() < 1e-12) == is_stationary
+    assert is_stationary or expected.abs().max() > 0.01
 
 
 @pytest.mark.parametrize("kl", ["loss", "reward"])
