@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from alignsim.results.files import DamagedError
 from alignsim.results.folder import HISTORY, RESULTS, STATUS, RunFolder
 from alignsim.results.tables import parse_results, span
 from alignsim.results.versions import CODE, RESULTS_VERSION
-from alignsim.study import KNOB, LABELS, NAMES, RUN, Study, flat, name_settings_and_variants
+from alignsim.study import BETA, KNOB, LABELS, NAMES, RUN, Study, flat, name_settings_and_variants
 
 
 def load_study(folder: Path, baseline: str) -> Study:
@@ -91,6 +92,11 @@ def _read_run(run: Path) -> tuple[bytes, list[str]]:
         raise _LeftOutError(f"{run.name}: {versions}; train it again with force=true")
     if missing := [name for name in (*MEASURES, *DIVERGED) if name not in table.columns]:
         raise _LeftOutError(f"{run / RESULTS}: cannot be read (the column {missing[0]} is missing)")
+    for name in {KNOB, BETA} & set(table.columns):
+        try:
+            table.measure(name)
+        except ValueError as error:
+            raise _LeftOutError(f"{run / RESULTS}: cannot be read (column {name}: {error})") from error
     finished = f"its {len(table.rows)} finished seeds are drawn"
     if status is None:
         return content, [f"{run / STATUS}: cannot be read; {finished}"]
@@ -111,7 +117,10 @@ def _joined(contents: Mapping[str, bytes]) -> pd.DataFrame:
     tables = []
     for header, members in by_header.items():
         joined = b"\n".join([header, b"".join(body for _, body in members)])
-        table = pd.read_csv(io.BytesIO(joined), dtype=dict.fromkeys(["method", "env", CODE, *DIVERGED], "str"))
+        texts = ["method", "env", CODE, *DIVERGED]
+        absent = {name: [""] for name in next(csv.reader([header.decode()])) if name not in LABELS}  # a name may be NA
+        dtype = dict.fromkeys(texts, "str")
+        table = pd.read_csv(io.BytesIO(joined), dtype=dtype, keep_default_na=False, na_values=absent)
         runs = np.repeat([name for name, _ in members], [body.count(b"\n") for _, body in members])
         numbers = ["seed", *MEASURES, *({KNOB} & set(table.columns))]
         tables.append(table.assign(run=runs, **{name: pd.to_numeric(table[name]) for name in numbers}))

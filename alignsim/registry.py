@@ -9,15 +9,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import yaml
-from filelock import FileLock
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.claims import Claim
 from alignsim.config.load import to_plain
 from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem
-from alignsim.results.files import write_whole
+from alignsim.results.files import clear_leftovers, write_whole
 from alignsim.results.folder import RESULTS, STATUS
+from alignsim.results.lock import study_lock
 
 CLAIMS = "claims.yaml"
 
@@ -95,8 +95,9 @@ def register(study: Path, question: str, claims: Mapping[str, Claim], seeds: int
     Returns:
         What happened, in words, a line for each thing that was not known before.
     """
-    (study / ".locks").mkdir(parents=True, exist_ok=True)
-    with FileLock(study / ".locks" / "claims.lock"):
+    study.mkdir(parents=True, exist_ok=True)
+    with study_lock(study):
+        clear_leftovers(study)
         before = registry_of(study)
         has_data = any(study.glob(f"*/{STATUS}")) or any(study.glob(f"*/{RESULTS}"))
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -10,7 +10,8 @@ from alignsim.config.problems import ConfigurationError, Problem
 from alignsim.config.settings import BASELINE
 from alignsim.reading import load_study
 from alignsim.registry import registry_of
-from alignsim.results.files import write_whole
+from alignsim.results.files import clear_leftovers, write_whole
+from alignsim.results.lock import study_lock
 from alignsim.study import Study
 from alignsim.summary import summary, summary_text, verdicts_shown
 from alignsim.tuning import trials, tuned_yaml, tuning_text
@@ -42,6 +43,12 @@ def report(folder: Path, command: str, baseline: str) -> bool:
         ConfigurationError: the study has no method of the baseline's name. It may lack `BASELINE`: then nothing is
             compared.
     """
+    with study_lock(folder):
+        clear_leftovers(folder)
+        return _report(folder, command, baseline)
+
+
+def _report(folder: Path, command: str, baseline: str) -> bool:
     registry = registry_of(folder)
     study = load_study(folder, baseline)
     methods = sorted(study.all_rows.method.unique())

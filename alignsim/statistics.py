@@ -67,7 +67,7 @@ def three(value: float) -> str:
 def mean_interval(values: npt.ArrayLike) -> Interval:
     """Mean over seeds with its 95 % bootstrap interval, bias-corrected and accelerated (BCa; Efron 1987).
 
-    With few seeds it is too narrow: `python -m tests.benchmarks.calibration` says by how much.
+    With few seeds it is too narrow: `python -m tests.measurements.calibration` says by how much.
     """
     return mean_intervals(np.asarray(values, dtype=float)[None])[0]
 

@@ -15,6 +15,9 @@ from alignsim.results.versions import CODE, CONDITION
 #: The key that makes generating harder than verifying.
 KNOB = "env.complexity_factor"
 
+#: The key that weighs the KL term.
+BETA = "beta"
+
 #: From so many methods on, figures rank them.
 MANY_METHODS = 4
 

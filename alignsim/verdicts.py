@@ -136,7 +136,7 @@ def judge(study: Study, registry: Registry) -> list[Verdict]:
     below 0.05. Refuted: the same for the contrary. Inconclusive: neither; or fewer than eight seeds, or more than a
     tenth of them diverged. P-values are two-sided and corrected for the number of claims, those without evidence
     among them: with normal seeds a false claim is supported in at most one study of forty, and a true one refuted in
-    as few; with other seeds see `python -m tests.benchmarks.calibration`.
+    as few; with other seeds see `python -m tests.measurements.calibration`.
     """
     tested = [_tested(study, name, made, len(registry.claims)) for name, made in registry.claims.items()]
     corrected = holm([verdict.p for verdict in tested])

@@ -134,6 +134,36 @@ def test_damaged_and_unfinished_results_are_named_and_the_rest_is_drawn(trained,
     assert "dpo no_gap" in output.replace("  ", " ")
 
 
+def test_an_option_may_have_a_name_that_tables_take_for_no_value_and_a_number_that_is_none_is_named(tmp_path):
+    (tmp_path / "my_conf" / "env").mkdir(parents=True)
+    (tmp_path / "my_conf" / "env" / "NA.yaml").write_text("complexity_factor: 2.5\n")
+    run("train", "--config-dir", "my_conf", "-m", "method=dpo", "env=NA,gap", "beta=0.5,0.6", *TINY, cwd=tmp_path)
+    output = run("plot", cwd=tmp_path)
+    assert [line.split()[1] for line in output.splitlines() if line.split()[:1] == ["dpo"]] == [
+        "NA",
+        "NA",
+        "gap",
+        "gap",
+    ]
+    study = tmp_path / "outputs" / "default"
+    damaged = sorted(study.glob("dpo-gap-*"))
+    for folder, key in zip(damaged, ("beta", "env.complexity_factor"), strict=True):
+        table = pd.read_csv(folder / "results.csv", dtype=str, keep_default_na=False)
+        table.assign(**{key: "abc"}).to_csv(folder / "results.csv", index=False)
+    output = run("plot", cwd=tmp_path)
+    for folder, key in zip(damaged, ("beta", "env.complexity_factor"), strict=True):
+        assert f"{folder.name}/results.csv: cannot be read (column {key}: could not convert" in output
+
+
+def test_plot_clears_away_what_a_killed_one_has_left(trained, tmp_path):
+    shutil.copytree(trained / "outputs", tmp_path / "outputs")
+    study = tmp_path / "outputs" / "default"
+    (study / ".aside-0").mkdir()
+    (study / ".aside-0" / "summary.csv").touch()
+    run("plot", cwd=tmp_path)
+    assert {path.name for path in study.glob(".*")} == {".locks"}
+
+
 def test_any_method_of_a_study_can_be_what_the_others_are_compared_with(trained, tmp_path):
     shutil.copytree(trained / "outputs", tmp_path / "outputs")
     output = run("plot", "baseline=rlhf", cwd=tmp_path)
@@ -164,6 +194,8 @@ def test_plot_without_results_says_what_there_is(trained, tmp_path):
     assert "no finished results" in run("plot", "study=empty", cwd=tmp_path, code=1)
     assert "study=../x: must be one folder name" in run("plot", "study=../x", cwd=tmp_path, code=2)
     assert "sudy=x: unknown key; did you mean study?" in run("plot", "sudy=x", cwd=tmp_path, code=2)
+    assert "zz*=x: stands for no key" in run("plot", "zz*=x", cwd=trained, code=2)
+    assert "study=nope: does not exist" in run("plot", "stud*=nope", cwd=trained, code=2)
 
 
 @pytest.mark.parametrize(
@@ -223,6 +255,16 @@ def test_plot_without_results_says_what_there_is(trained, tmp_path):
         (["method=dpo", "-m", "random.seed=1"], ["random.seed=1: is for intervals, of which there is none here"]),
         (["hydra/sweeper=basic"], ["hydra/sweeper=basic: is for a sweep: it needs -m"]),
         (["env.coverage=0.001"], ["env.coverage=0.001: must leave at least 2 of the 256 contents: at least 0.00781"]),
+        (["env.vocab_size=1", "env.coverage=0.001"], ["env.vocab_size=1: must be greater than or equal to 2"]),
+        (["env.output_dim=1001", "beta=-1"], ["output_dim=1001: must be less than or equal to 1000", "beta=-1"]),
+        (["model.policy.hidden_dim=20000"], ["hidden_dim=20000: must be less than or equal to 16384"]),
+        (["env.reference_tilt=-1e30"], ["must be greater than or equal to -100"]),
+        (["-m", "beta=range(1,1)"], ["beta=range(1,1): has no values"]),
+        (["-m", "beta=range(0,1e9)"], ["beta=range(0,1e9): has more than 100,000 values"]),
+        (["-m", "beta=range(1,999)", "env.n_pairs=range(2,999)"], ["-m: more than 100,000 conditions in one command"]),
+        (["method=null", "env="], ["method=null: cannot be left out", "env=: cannot be left out; env has gap, no_gap"]),
+        (["--nope"], ["command line: unrecognized arguments: --nope (see --help)"]),
+        (["output_dir="], ["output_dir=: must have at least 1 character"]),
         (["method=best_of_n", "method.n=1000000"], ["method.n=1000000: must be less than or equal to 10000"]),
         (["~beta.x"], ["configuration: "]),
         (["~env"], ["~env: cannot be left out; env has gap, no_gap"]),

@@ -38,7 +38,9 @@ def test_rows_are_read_as_they_were_written():
         (lambda good: good.replace(b"0.5", b"0.x5", 1), "could not convert"),
         (lambda good: good + good.splitlines()[-1] + b"\n", "a seed has two lines"),
         (lambda good: good.replace(b"dpo", b"d\xffo", 1), "decode"),
-        (lambda good: good.replace(b",1,", b",one,", 1), "invalid literal"),
+        (lambda good: good.replace(b",1,", b",one,", 1), "'one' is no seed"),
+        (lambda good: good.replace(b",1,", b",1_0,", 1), "'1_0' is no seed"),
+        (lambda good: good.replace(b"a, b", b"a\nb", 1), "a cell has a line break"),
         (lambda good: good.replace(b"dpo", b'"dpo', 1), "expected after"),
         (lambda good: b"\x00" * 99 + b"\n", "."),
     ],
@@ -91,8 +93,8 @@ def test_weights_are_stacked_by_seed_and_the_newer_ones_count():
 
 def regrets(*values, diverged=()):
     """Rows of seeds with the same number in every measure that is shown, NaN where it is None."""
-    columns = [*SHOWN, "diverged", "diverged_phase", "diverged_step"]
-    cells = [["" if value is None else str(value)] * len(SHOWN) for value in values]
+    columns = [*SHOWN, "value", "diverged", "diverged_phase", "diverged_step"]
+    cells = [[*["" if value is None else str(value)] * len(SHOWN), "0.5"] for value in values]
     ends = [["True", "rl", "7"] if seed in diverged else ["False", "", ""] for seed in range(len(values))]
     return Table(columns, {seed: [*cells[seed], *ends[seed]] for seed in range(len(values))})
 
@@ -107,6 +109,17 @@ def test_the_table_of_a_run_shows_mean_and_standard_error_of_the_seeds_that_coun
     assert list(told) == list(SHOWN)
     assert told["regret"].split() == [f"{statistics.fmean(kept):.3f}", f"{error:.3f}"]
     assert lines[-1] == "diverged and left out of these means: seed 3 (rl, step 7)"
+
+
+def test_a_seed_whose_value_is_no_number_counts_no_more_than_one_that_diverged():
+    table = regrets(0.1, 0.2, 0.4)
+    table.rows[1][table.columns.index("value")] = ""
+    table.rows[2][table.columns.index("value")] = "inf"
+    header, *_, last = results_table(table, range(3))
+    assert header.endswith("standard error (1 seed)")
+    told = "seed 1 (its value is not finite), 2 (its value is not finite)"
+    assert last == f"diverged and left out of these means: {told}"
+    assert math.isnan(mean_regret(table, range(3)))
 
 
 def test_a_mean_that_rounds_to_0_has_no_sign():

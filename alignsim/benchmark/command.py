@@ -7,11 +7,15 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 STEPS = ("dpo", "reward_model", "rl", "evaluation")
 SECTIONS = (*STEPS, "comparison", "growth")
+
+#: Of anything that is counted.
+MOST = 1_000_000
 
 
 class _Parser(argparse.ArgumentParser):
@@ -47,8 +51,9 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
         epilog="Without --only: everything but growth. Close other programs first; all times are of the wall clock.",
     )
 
-    def count(option: str, default: int | None, tells: str) -> None:
-        parser.add_argument(option, type=positive, default=default, metavar="N", help=tells)
+    def count(option: str, default: int | None, tells: str, most: int = MOST) -> None:
+        number = partial(positive, most=most)
+        parser.add_argument(option, type=number, default=default, metavar="N", help=tells)
 
     seeds, parts = [1, 4, 16, 64, 256], f"some of {', '.join(SECTIONS)}"
     parser.add_argument("--seeds", nargs="+", type=positive, default=seeds, metavar="N", help="default 1 4 16 64 256")
@@ -56,7 +61,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     count("--repetitions", 5, "of every time (default 5)")
     parser.add_argument("--seconds", type=duration, default=1.0, metavar="S", help="of a repetition, about (default 1)")
     count("--plain-seeds", 2, "seeds that the comparison trains in the plain way (default 2); more in proportion")
-    count("--threads", None, "CPU threads (default: all cores)")
+    count("--threads", None, "CPU threads, at most 1024 (default: all cores)", most=1024)
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
     parser.add_argument("--json", action="store_true", help="JSON in place of text")
     folder, holds = Path("outputs/benchmark"), "for growth.png and growth.csv"
@@ -64,10 +69,10 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def positive(text: str) -> int:
-    """A whole number from 1 to a million."""
-    if not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
-        raise argparse.ArgumentTypeError(f"{text}: must be a whole number from 1 to 1000000")
+def positive(text: str, most: int = MOST) -> int:
+    """A whole number from 1 to `most`."""
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number from 1 to {most}")
     return int(text)
 
 

@@ -155,7 +155,9 @@ def _problem(schema: type, details: ErrorDetails, prefix: str) -> Problem:
         return unknown_key(key, knobs(_nested(schema, path[:-1])), details["input"])
     if details["type"] == "missing":
         return Problem(key, NO_VALUE, "is missing")
-    message = details["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    message = (
+        details["msg"].removeprefix("Value error, ").replace("Input should", "must").replace("String should", "must")
+    )
     message = message.replace("an object", "a mapping of keys to values")
     message = message.replace("a valid integer", "a whole number").replace("a valid number", "a number")
     # what is wrong may be how the parts of a value fit together

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from alignsim.config.composition import CheckedJob, Composition, conf_dir, groups_of
 from alignsim.config.patterns import as_typed, given, is_pattern, readable
-from alignsim.config.planning import Planner
+from alignsim.config.planning import MOST_JOBS, Planner, number_of_values
 from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem
 from alignsim.config.random_search import interval_of
 
@@ -78,7 +78,9 @@ def checked_command_line(
     Raises:
         ConfigurationError: with every problem of every job.
     """
-    options = get_args_parser().parse_intermixed_args(arguments)  # options may stand anywhere
+    parser = get_args_parser()
+    setattr(parser, "error", _refused)  # noqa: B010 (for mypy)
+    options = parser.parse_intermixed_args(arguments)  # options may stand anywhere
     if options.help or options.hydra_help or options.shell_completion or options.info:
         return CommandLine(arguments)
     if options.experimental_rerun:
@@ -98,6 +100,11 @@ def checked_command_line(
     flags = [argument for argument in arguments if argument not in options.overrides]
     taken = [line for argument in options.overrides for line in good.get(argument, [argument])]
     return CommandLine([*flags, *taken], not options.cfg, options.multirun, jobs, examined.planned, examined.narrowed)
+
+
+def _refused(message: str) -> None:
+    """What the parser of options has to complain about."""
+    raise ConfigurationError([Problem("command line", NO_VALUE, f"{message} (see --help)")])
 
 
 class _Examination:
@@ -230,12 +237,15 @@ class _Examination:
         if (interval := interval_of(override)) is not None:
             above = " above 0" * interval.log
             return [] if interval.is_sound else because(f"must be an interval from a lower end{above} to a higher one")
+        if override.is_sweep_override() and (n_values := number_of_values(override)) not in range(1, MOST_JOBS + 1):
+            return because(f"has more than {MOST_JOBS:,} values" if n_values else "has no values")
         if (extra := _missing_extra(override)) is not None:
             return because(f'is not installed; pip install "alignsim[{extra}]"')
         if "." in key and {*value.split(",")} <= {*options(group := key.replace(".", "/"))}:
             return because(f"is chosen with {group}={value}; {group} has {', '.join(options(group))}")
-        if override.is_delete() and key in NAMED_BY:
-            return [Problem(f"~{key}", NO_VALUE, f"cannot be left out; {key} has {', '.join(options(key))}")]
+        if key in NAMED_BY and (override.is_delete() or value in ("null", "")):
+            message = f"cannot be left out; {key} has {', '.join(options(key))}"
+            return [Problem(f"~{key}", NO_VALUE, message)] if override.is_delete() else because(message)
         if override.is_delete() or not options(key):
             return []
         message = f"unknown option; {key} has {', '.join(options(key))}"

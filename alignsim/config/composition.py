@@ -161,8 +161,11 @@ class Composition:
         """The dotted keys of all values of a job, with those that its files leave out; none where it is not good."""
         if tuple(job) not in self._keys:
             examined = self.examine(job)
-            config: Any = examined.config if isinstance(examined, CheckedJob) else None
-            self._keys[tuple(job)] = keys_of(config.to_plain()) if hasattr(config, "to_plain") else []
+            values: dict[str, Any] = {}
+            if isinstance(examined, CheckedJob):
+                to_plain = getattr(examined.config, "to_plain", None)
+                values = to_plain() if to_plain else plain_values(self.compose(job)[0])
+            self._keys[tuple(job)] = keys_of(values)
         return self._keys[tuple(job)]
 
     @property

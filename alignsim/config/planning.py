@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -10,9 +12,12 @@ from hydra.core.override_parser.types import Override
 from alignsim.config.checking import check
 from alignsim.config.composition import Composition, groups_of, plain_values
 from alignsim.config.patterns import as_typed, given, is_optional, is_pattern, matching, no_match
-from alignsim.config.problems import Problem
+from alignsim.config.problems import NO_VALUE, Problem
 from alignsim.config.random_search import drawn, interval_of
 from alignsim.config.schema import RandomSearch
+
+#: Conditions of a command at most: each is composed and checked before any is trained.
+MOST_JOBS = 100_000
 
 
 class Planner:
@@ -34,7 +39,11 @@ class Planner:
         rest = [override for override in overrides if not is_pattern(override)]
         intervals = [override for override in overrides if interval_of(override) is not None]
         search = self._search(rest, intervals)
-        jobs = []
+        jobs: list[list[str]] = []
+        conditions = (search.draws or 1) * math.prod(map(number_of_values, overrides))
+        if conditions > MOST_JOBS:
+            self._problems.append(Problem("-m", NO_VALUE, f"more than {MOST_JOBS:,} conditions in one command"))
+            return jobs
         for draw in range(search.draws or 1):
             left_out = intervals if search.defaults and draw == 0 else []
             lines = [_drawn(override, draw, search) for override in rest if override not in left_out]
@@ -92,6 +101,13 @@ class Planner:
         return self._composition.parse(
             [f"{self._prefix(key)}{key}={given(pattern)}" for key in found if key not in own]
         )
+
+
+def number_of_values(override: Override) -> int:
+    """How many values an override has, an interval one; `MOST_JOBS + 1` stands for more."""
+    if not override.is_sweep_override() or interval_of(override) is not None:
+        return 1
+    return sum(1 for _ in itertools.islice(override.sweep_string_iterator(), MOST_JOBS + 1))
 
 
 def _product(overrides: Sequence[Override]) -> list[list[str]]:

@@ -15,7 +15,7 @@ from dataclasses import KW_ONLY
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT, Component
@@ -91,11 +91,11 @@ class Environment(Component, ABC):
 
     given_by_the_run: ClassVar[tuple[str, ...]] = ("seeds", "device")
 
-    input_dim: PositiveInt = 8
-    output_dim: PositiveInt = 8
+    input_dim: Annotated[int, Field(ge=1, le=10_000)] = 8
+    output_dim: Annotated[int, Field(ge=1, le=1_000)] = 8
     _: KW_ONLY
-    vocab_size: Annotated[int, Field(ge=2)] = 2
-    n_pairs: PositiveInt = 4000
+    vocab_size: Annotated[int, Field(ge=2, le=10_000)] = 2
+    n_pairs: Annotated[int, Field(ge=1, le=10_000_000)] = 4000
     preferences: Literal["bradley_terry", "deterministic"] = "bradley_terry"
     label_noise: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2

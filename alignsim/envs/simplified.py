@@ -8,6 +8,7 @@ reference policy factorises over the content, too; the preference data may leave
 from __future__ import annotations
 
 import math
+from dataclasses import field
 from functools import cached_property
 from typing import Annotated
 
@@ -60,8 +61,8 @@ class SimplifiedEnvironment(Environment):
 
     complexity_factor: Annotated[float, Field(ge=1)] = 2.0
     reward_scale: PositiveFloat = 2.0
-    reference_tilt: float = 0.0
-    coverage: Annotated[float, Field(gt=0, le=1)] = 1.0
+    reference_tilt: Annotated[float, Field(ge=-100, le=100)] = 0.0
+    coverage: Annotated[float, Field(gt=0, le=1)] = field(default=1.0, kw_only=True)  # checked after vocab_size
 
     @field_validator("complexity_factor")
     @classmethod
@@ -74,8 +75,11 @@ class SimplifiedEnvironment(Environment):
     @field_validator("coverage")
     @classmethod
     def _shows_different_contents(cls, coverage: float, info: ValidationInfo) -> float:
-        contents = info.data.get("vocab_size", 2) ** info.data.get("output_dim", 8)
-        if coverage * contents < 2:
+        vocab_size, output_dim = info.data.get("vocab_size"), info.data.get("output_dim")
+        if vocab_size is None or output_dim is None:
+            return coverage  # what is wrong with them is told
+        if math.log(coverage) + output_dim * math.log(vocab_size) < math.log(2) - 1e-9:
+            contents = vocab_size**output_dim
             raise ValueError(f"must leave at least 2 of the {contents} contents: at least {2 / contents:.3g}")
         return coverage
 

@@ -20,7 +20,7 @@ MEASURES = {
     "statistical_regret_standard_error": "of statistical_regret, from sampling; 0 where responses are enumerated",
     "computational_regret": "regret - statistical_regret: what the method's policy failed to reach of that one",
     "reward": "E[r*] under the policy",
-    "kl": "KL(policy || reference), in nats",
+    "kl": "KL(policy || reference), in nats; of best-of-n with sampled responses a bound from above",
     "pair_accuracy": "share of fresh pairs that the learned (or implicit) reward orders as labelled",
     "validation_loss": "smallest loss on the validation pairs, mean over pairs, in the units of the method's loss",
     "best_step": "the step of that smallest loss, whose weights were kept",

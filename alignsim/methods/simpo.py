@@ -34,7 +34,7 @@ def simpo_loss(
 
 @dataclass(frozen=True, config=STRICT)
 class SimPO(DirectMethod):
-    """`conf/method/simpo.yaml`. `scale` and `gamma` are beta and gamma of the paper, within its range of values.
+    """`conf/method/simpo.yaml`. `scale` and `gamma` are beta and gamma of the paper.
 
     It knows no reference policy and no beta of the run.
     """

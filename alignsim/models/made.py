@@ -14,9 +14,9 @@ import math
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.problems import Problem
@@ -43,8 +43,8 @@ class MADE(Network):
             independent classifier of the prompt for each position.
     """
 
-    hidden_dim: PositiveInt = 64
-    n_layers: PositiveInt = 2
+    hidden_dim: Annotated[int, Field(ge=1, le=16_384)] = 64
+    n_layers: Annotated[int, Field(ge=1, le=100)] = 2
     prefix: bool = True
 
     def build(self, input_dim: int, output_dim: int, vocab_size: int, device: str) -> MADENetwork:

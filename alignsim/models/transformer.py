@@ -6,9 +6,9 @@ one position.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import PositiveInt, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
@@ -33,10 +33,10 @@ class Transformer(Network):
         hidden_dim: H, units of the perceptron in each block.
     """
 
-    model_dim: PositiveInt = 32
-    n_layers: PositiveInt = 2
-    n_heads: PositiveInt = 2
-    hidden_dim: PositiveInt = 64
+    model_dim: Annotated[int, Field(ge=1, le=16_384)] = 32
+    n_layers: Annotated[int, Field(ge=1, le=100)] = 2
+    n_heads: Annotated[int, Field(ge=1, le=100)] = 2
+    hidden_dim: Annotated[int, Field(ge=1, le=16_384)] = 64
 
     @field_validator("n_heads")
     @classmethod

@@ -27,9 +27,8 @@ from alignsim.plots.style import (
 )
 from alignsim.reading import load_histories
 from alignsim.statistics import Interval, mean_interval
-from alignsim.study import Study, name_settings_and_variants
+from alignsim.study import BETA, Study, name_settings_and_variants
 
-_BETA = "beta"
 _MOST_PLACES, _MOST_VARIANTS, _MOST_PATHS = 4, 4, 8
 
 _READING = (
@@ -42,13 +41,13 @@ _READING = (
 
 def draw(study: Study) -> list[Drawing]:
     """A column for each setting but for beta; nothing where beta does not vary within one."""
-    if _BETA not in study.varied or study.rows.empty:
+    if BETA not in study.varied or study.rows.empty:
         return []
-    rows = study.rows.sort_values([key for key in study.shared if key != _BETA] or ["env"])
-    rows = rows.assign(place=name_settings_and_variants(rows.drop(columns=_BETA)).setting)
+    rows = study.rows.sort_values([key for key in study.shared if key != BETA] or ["env"])
+    rows = rows.assign(place=name_settings_and_variants(rows.drop(columns=BETA)).setting)
     styles = dict(list(looks(rows).items())[:_MOST_VARIANTS])
     rows = rows[rows.variant.isin(styles) & np.isfinite(rows.reward) & np.isfinite(rows.kl)]
-    counts = rows.groupby("place", sort=False)[_BETA].nunique()
+    counts = rows.groupby("place", sort=False)[BETA].nunique()
     places = list(counts.index[counts > 1])
     if not places:
         return []
@@ -81,7 +80,7 @@ def _draw_place(axes: Axes, study: Study, rows: pd.DataFrame, styles: dict[str, 
         members = rows[rows.variant == variant]
         if members.empty:
             continue
-        kl, reward = (means(members, [_BETA], name).sort_values(_BETA, ascending=False) for name in ("kl", "reward"))
+        kl, reward = (means(members, [BETA], name).sort_values(BETA, ascending=False) for name in ("kl", "reward"))
         axes.errorbar(
             kl["mean"],
             reward["mean"],
@@ -95,11 +94,11 @@ def _draw_place(axes: Axes, study: Study, rows: pd.DataFrame, styles: dict[str, 
             capsize=2,
         )
         farthest, nearest = max(farthest, float(kl["mean"].max())), min(nearest, float(kl["mean"].min()))
-        for x, y, beta in zip(kl["mean"], reward["mean"], kl[_BETA], strict=True):
+        for x, y, beta in zip(kl["mean"], reward["mean"], kl[BETA], strict=True):
             labels.append(
                 axes.annotate(f"{beta:g}", (x, y), (5, 5), textcoords="offset points", fontsize=8, color=look.colour)
             )
-    bound = rows.drop_duplicates([_BETA, "seed"]).groupby(_BETA).optimal_value.mean().dropna()
+    bound = rows.drop_duplicates([BETA, "seed"]).groupby(BETA).optimal_value.mean().dropna()
     if len(bound) and farthest > 0:  # nearer to the reference it would need larger betas than these
         grid = np.linspace(max(nearest, 0), 1.05 * farthest, 200)
         most = (bound.to_numpy()[:, None] + bound.index.to_numpy()[:, None] * grid).min(0)
@@ -111,8 +110,8 @@ def _draw_paths(axes: Axes, study: Study, rows: pd.DataFrame, styles: dict[str, 
     """Thin lines from the reference to each final policy, the mean over seeds; returns the largest KL."""
     if "run" not in rows:
         return 0.0
-    betas = spread(sorted(rows[_BETA].unique()), _MOST_PATHS)
-    drawn = rows[rows[_BETA].isin(betas)]
+    betas = spread(sorted(rows[BETA].unique()), _MOST_PATHS)
+    drawn = rows[rows[BETA].isin(betas)]
     curves = load_histories(study, drawn.run.unique())
     if not {"true_kl", "true_reward"} <= set(curves.columns):
         return 0.0
@@ -142,8 +141,8 @@ class _Turn:
 
 
 def _turn(rows: pd.DataFrame) -> _Turn:
-    by_seed = rows.drop_duplicates([_BETA, "seed"]).set_index(["seed", _BETA]).sort_index()
-    mean = by_seed[["reward", "kl"]].groupby(_BETA).mean()
+    by_seed = rows.drop_duplicates([BETA, "seed"]).set_index(["seed", BETA]).sort_index()
+    mean = by_seed[["reward", "kl"]].groupby(BETA).mean()
     best, least = float(mean.index[int(mean.reward.argmax())]), float(mean.index.min())
     table = by_seed.reward.unstack()
     change = mean_interval((table[least] - table[best]).dropna())
@@ -154,7 +153,7 @@ def _titles(rows: pd.DataFrame, variants: list[str]) -> list[str]:
     titles = []
     for variant in variants:
         members = rows[rows.variant == variant]
-        turns = [_turn(group) for _, group in members.groupby("place") if group[_BETA].nunique() > 1]
+        turns = [_turn(group) for _, group in members.groupby("place") if group[BETA].nunique() > 1]
         name = name_of(variant)
         if len(turns) > 1 and all(turn.change.lead is None for turn in turns):
             titles.append(f"{name}: too few seeds to say where true reward falls at small beta")
@@ -177,7 +176,7 @@ def _told(turn: _Turn) -> str:
 
 
 def _notes(study: Study, rows: pd.DataFrame, hidden: int) -> list[str]:
-    betas = ", ".join(f"{beta:g}" for beta in spread(sorted(rows[_BETA].unique(), reverse=True), 12))
+    betas = ", ".join(f"{beta:g}" for beta in spread(sorted(rows[BETA].unique(), reverse=True), 12))
     notes = [
         f"Marks: final policies, mean over {seed_counts(rows)} with its interval in both directions; beside them beta, "
         f"where there is room ({betas}). Thin lines: policies during training, mean over seeds, on fewer prompts; one "

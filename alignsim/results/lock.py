@@ -1,4 +1,4 @@
-"""The right to train a condition, which one process has at a time and the system takes back from one that dies.
+"""The right to train a condition or to write into a study: of one process at a time, taken back from one that dies.
 
 What is done with it is in `alignsim.jobs`.
 """
@@ -11,6 +11,15 @@ import socket
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+
+def study_lock(study: Path) -> FileLock:
+    """What whoever writes beside the conditions of a study holds; entering it waits. The folder must be there.
+
+    The lock of a condition is `TrainingLock`.
+    """
+    (study / ".locks").mkdir(exist_ok=True)
+    return FileLock(study / ".locks" / "study.lock")
 
 
 class TrainingLock:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -58,7 +59,12 @@ def parse_results(content: bytes) -> Table:
             raise DamagedError(f"the column {missing[0]} is missing")
         if any(len(line) != len(columns) for line in lines):
             raise DamagedError(f"a line has not {len(columns)} columns")
-        rows = {int(line[columns.index("seed")]): line for line in lines}
+        if any("\n" in cell or "\r" in cell for line in lines for cell in line):
+            raise DamagedError("a cell has a line break")
+        seeds = [line[columns.index("seed")] for line in lines]
+        if odd := [seed for seed in seeds if not (seed.isascii() and seed.isdigit())]:
+            raise DamagedError(f"{odd[0]!r} is no seed")
+        rows = {int(seed): line for seed, line in zip(seeds, lines, strict=True)}
         for place in (columns.index(name) for name in MEASURES if name in columns):
             for line in lines:
                 float(line[place] or "nan")
@@ -99,9 +105,9 @@ def by_seed(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def seeds_that_count(table: Table, seeds: Sequence[int]) -> list[int]:
-    """Those of some seeds whose training did not diverge: the others are in no mean."""
-    diverged = table.column("diverged")
-    return [seed for seed in seeds if diverged[seed] != "True"]
+    """Those of some seeds whose training did not diverge and whose value is a number: the others are in no mean."""
+    diverged, values = table.column("diverged"), table.measure("value")
+    return [seed for seed in seeds if diverged[seed] != "True" and math.isfinite(values[seed])]
 
 
 def mean_regret(table: Table, seeds: Sequence[int]) -> float:
@@ -127,7 +133,11 @@ def results_table(table: Table, seeds: Sequence[int]) -> list[str]:
             lines.append(f"{name:<22}{mean:>8.3f}   {error:>14}")
     if len(kept) < len(seeds):
         phase, step = table.column("diverged_phase"), table.column("diverged_step")
-        told = (f"{seed} ({phase[seed]}, step {step[seed]})" for seed in seeds if seed not in kept)
+        told = (
+            f"{seed} ({phase[seed]}, step {step[seed]})" if phase[seed] else f"{seed} (its value is not finite)"
+            for seed in seeds
+            if seed not in kept
+        )
         lines.append(f"diverged and left out of these means: seed {', '.join(told)}")
     return lines
 

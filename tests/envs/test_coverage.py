@@ -63,6 +63,14 @@ def test_the_share_of_contents_that_is_covered_is_the_coverage(share):
     assert 0.6 * deviation < shares.std() < 1.5 * deviation
 
 
+def test_at_least_two_contents_are_shown_of_as_many_as_there_are():
+    assert partial(0.1, vocab_size=16, output_dim=2).coverage == 0.1
+    assert partial(2 / 81).coverage == 2 / 81
+    with pytest.raises(ValueError, match=r"at least 2 of the 81 contents: at least 0\.0247"):
+        partial(0.0246)
+    assert partial(1e-9, output_dim=1000, vocab_size=10_000).coverage == 1e-9
+
+
 def test_however_small_the_coverage_something_is_shown():
     keys = new_keys(Streams(range(50)), output_dim=1, vocab_size=2)
     covered = is_covered(keys, 1e-9, torch.arange(2)[None, None, :, None].expand(50, 1, -1, -1))

@@ -163,7 +163,7 @@ def test_a_seed_sees_the_same_world_in_any_company():
         ({"complexity_factor": 4.01}, "at most output_dim=4"),
         ({"complexity_factor": float("nan")}, "finite"),
         ({"vocab_size": 1}, "greater than or equal to 2"),
-        ({"input_dim": 0}, "greater than 0"),
+        ({"input_dim": 0}, "greater than or equal to 1"),
         ({"reward_scale": -1.0}, "greater than 0"),
         ({"n_pairs": 1}, "at least one pair"),
         ({"validation_fraction": 0.999}, "at least one pair"),

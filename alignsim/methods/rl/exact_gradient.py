@@ -33,7 +33,8 @@ class ExactGradient(PolicyOptimiser):
         n_responses = env.vocab_size**env.output_dim
         if n_responses <= MOST_RESPONSES:
             return []
-        told = f"lists all env.vocab_size ** env.output_dim = {n_responses} responses: at most {MOST_RESPONSES}"
+        shown = n_responses if n_responses < 10**12 else "more than 10 ** 12"
+        told = f"lists all env.vocab_size ** env.output_dim = {shown} responses: at most {MOST_RESPONSES}"
         return [Problem("_target_", f"{type(self).__module__}.{type(self).__qualname__}", told)]
 
     def stage(self, policy: PolicyModel, reward: Reward, beta: float) -> Stage:

@@ -1,6 +1,6 @@
 """How long scripts/plot.py takes, and how much memory, for studies of many conditions of 16 seeds.
 
-python -m tests.benchmarks.aggregate 100 1000 10000
+python -m tests.measurements.aggregate 100 1000 10000
 """
 
 import json

@@ -1,6 +1,6 @@
 """Whether it is the scale of what was learned that deterministic labels spoil: the same models, rewards rescaled.
 
-python -m tests.benchmarks.label_scale
+python -m tests.measurements.label_scale
 """
 
 from alignsim import SimplifiedEnvironment, train_policy_with_dpo, train_policy_with_rlhf, train_reward_model

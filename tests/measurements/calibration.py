@@ -1,6 +1,6 @@
 """How often intervals of a mean cover it, and how often tests are wrong, for seeds of several kinds.
 
-python -m tests.benchmarks.calibration
+python -m tests.measurements.calibration
 """
 
 import numpy as np
