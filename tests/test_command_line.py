@@ -248,6 +248,8 @@ def test_plot_without_results_says_what_there_is(trained, tmp_path):
         (["method=dpo", "method/rl=ppo"], ["method/rl: the chosen method has no such part"]),
         (["method=rlhf_exact", "env.output_dim=13"], ["= 8192 responses: at most 4096"]),
         (["-m", "env=glob(no*)", "beta=0"], ["beta=0: must be greater than 0"]),
+        (["method=oracle_rlhf", "method/rl=exact", "env.output_dim=13"], ["= 8192 responses: at most 4096"]),
+        (["method=rlhf_exact", "env.output_dim=99"], ["= more than 10 ** 12 responses: at most 4096", "hidden_dim=64"]),
         (["beta"], ["beta: must be key=value"]),
         (["=3"], ["=3: must be key=value"]),
         (["seed=3"], ["seed=3: unknown key; did you mean seeds? keys: beta,"]),

@@ -6,10 +6,16 @@ network, a method and their training settings are each described where they live
 
 from __future__ import annotations
 
-from typing import Annotated
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
+
+from alignsim.config.problems import Problem
+
+if TYPE_CHECKING:
+    from alignsim.envs.base import Environment
 
 #: Unknown keys, wrong types (also 4.0 or "4" or true for a whole number), NaN and infinities are refused; a default
 #: is checked too, because another value can make it wrong.
@@ -21,6 +27,21 @@ class Component:
 
     That is the import path of a class in any package: ours, or the user's.
     """
+
+    def problems(self, env: Environment) -> list[Problem]:
+        """What is wrong with this configuration in an environment, by keys below its own; here what its parts find."""
+        return _problems_of_parts(self, env)
+
+
+def _problems_of_parts(whole: Any, env: Environment) -> list[Problem]:
+    found: list[Problem] = []
+    for name in (field.name for field in dataclasses.fields(whole)):
+        part = getattr(whole, name)
+        if isinstance(part, Component):
+            found += [problem.below(name) for problem in part.problems(env)]
+        elif dataclasses.is_dataclass(part):
+            found += [problem.below(name) for problem in _problems_of_parts(part, env)]
+    return found
 
 
 @dataclass(frozen=True, config=STRICT)

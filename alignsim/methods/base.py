@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from alignsim.config.problems import Problem
 from alignsim.config.schema import Component
 from alignsim.envs.base import Environment
 from alignsim.envs.preferences import PreferenceData
@@ -85,10 +84,6 @@ class Method(Component, ABC):
     @abstractmethod
     def train(self, task: Task) -> Trained:
         """Train on every seed of the task at once."""
-
-    def problems(self, env: Environment) -> list[Problem]:
-        """What is wrong with this configuration in an environment; keys are below that of the method."""
-        return []
 
 
 def map_tensors(state: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:

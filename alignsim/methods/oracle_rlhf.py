@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pydantic.dataclasses import dataclass
 
-from alignsim.config.problems import Problem
 from alignsim.config.schema import STRICT
-from alignsim.envs.base import Environment
 from alignsim.methods.base import Method, Task, Trained
 from alignsim.methods.optimiser import tuned
 from alignsim.methods.rl.base import PolicyOptimiser
@@ -19,10 +17,6 @@ class OracleRLHF(Method):
     """`conf/method/oracle_rlhf.yaml`. The second stage of `RLHF`, given the reward that no reward model can better."""
 
     rl: PolicyOptimiser = tuned(RLOO, steps=2021, learning_rate=6.47e-3, weight_decay=0.0547)
-
-    def problems(self, env: Environment) -> list[Problem]:
-        """What its RL cannot do in an environment."""
-        return [problem.below("rl") for problem in self.rl.problems(env)]
 
     def train(self, task: Task) -> Trained:
         """Improve a policy against the true reward; the pairs are not looked at."""

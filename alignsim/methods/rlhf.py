@@ -9,7 +9,6 @@ from dataclasses import field
 
 from pydantic.dataclasses import dataclass
 
-from alignsim.config.problems import Problem
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
 from alignsim.methods.base import Monitor, Task
@@ -31,10 +30,6 @@ class RLHF(TwoStageMethod):
     """
 
     rl: PolicyOptimiser = field(default_factory=RLOO)
-
-    def problems(self, env: Environment) -> list[Problem]:
-        """What its RL cannot do in an environment."""
-        return [problem.below("rl") for problem in self.rl.problems(env)]
 
     def policy_for(self, reward_model: RewardModel, task: Task) -> PolicyModel:
         """Improve a fresh policy against the reward model."""

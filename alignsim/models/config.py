@@ -8,7 +8,6 @@ from typing import Literal
 from pydantic import ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
-from alignsim.config.problems import Problem
 from alignsim.config.schema import STRICT, Component
 from alignsim.envs.base import Environment
 from alignsim.models.made import MADE
@@ -54,13 +53,3 @@ class ModelConfig(Component):
         """A fresh reward model, 0 everywhere."""
         reward = self.reward
         return RewardModel(env, reward.network or self.policy, beta=beta, reads=reward.reads, head=reward.head)
-
-    def problems(self, env: Environment) -> list[Problem]:
-        """What is wrong with the networks in an environment of these sizes; keys are below that of the model."""
-        networks = {"policy": self.policy, "reward.network": self.reward.network}
-        return [
-            problem.below(name)
-            for name, network in networks.items()
-            if network is not None
-            for problem in network.problems(env)
-        ]

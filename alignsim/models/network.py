@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic.dataclasses import dataclass
 
-from alignsim.config.problems import Problem
 from alignsim.config.schema import STRICT, Component
-from alignsim.envs.base import Conditionals, Environment
+from alignsim.envs.base import Conditionals
 from alignsim.lazy import torch
 from alignsim.models.scores import Head, last_logit_head
 
@@ -37,10 +36,6 @@ class Network(Component, ABC):
     def build_scalar(self, input_dim: int, output_dim: int, vocab_size: int, device: str) -> ScalarReader:
         """One number for a prompt and a whole response; here the first logit of one more position."""
         return ScalarReader(self.build(input_dim, output_dim + 1, vocab_size, device))
-
-    def problems(self, env: Environment) -> list[Problem]:
-        """What is wrong with this configuration in an environment of these sizes; keys are names of fields."""
-        return []
 
 
 class Written(NamedTuple):

@@ -9,9 +9,8 @@ from typing import NamedTuple
 from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
-from alignsim.config.problems import ConfigurationError, Problem
+from alignsim.config.problems import ConfigurationError
 from alignsim.config.schema import STRICT, Component
-from alignsim.envs.base import Environment
 from alignsim.lazy import torch
 from alignsim.methods.base import Monitor
 from alignsim.methods.on_policy import PolicyFit, Reward, Stage, Step, fresh_responses, take_steps
@@ -26,10 +25,6 @@ class PolicyOptimiser(Component, PolicyFit, ABC):
     @abstractmethod
     def stage(self, policy: PolicyModel, reward: Reward, beta: float) -> Stage:
         """What is trained, and on what."""
-
-    def problems(self, env: Environment) -> list[Problem]:
-        """What is wrong with this configuration in an environment; keys are names of fields."""
-        return []
 
     def improve(self, policy: PolicyModel, reward: Reward, beta: float, *, phase: str, monitor: Monitor) -> None:
         """Ascend E[r(x, y)] - beta KL(pi || ref). The last weights are kept.
