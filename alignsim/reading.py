@@ -28,7 +28,8 @@ def load_study(folder: Path, baseline: str) -> Study:
     contents, complaints = {}, []
     for run in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         try:
-            contents[run.name], told = _read_run(run)
+            content, seeds, told = _read_run(run)
+            contents[run.name] = content, seeds
             complaints += told
         except _LeftOutError as reason:
             complaints.append(f"{reason}, left out")
@@ -72,8 +73,8 @@ class _LeftOutError(Exception):
     """A condition that has no finished, whole results; the text says why."""
 
 
-def _read_run(run: Path) -> tuple[bytes, list[str]]:
-    """The whole `results.csv` of a condition, and what should be said about it."""
+def _read_run(run: Path) -> tuple[bytes, int, list[str]]:
+    """The whole `results.csv` of a condition, of how many seeds it is, and what should be said about it."""
     status = RunFolder(run).status()
     state = "stopped" if status and status.stopped else status.state if status else ""
     try:
@@ -99,30 +100,34 @@ def _read_run(run: Path) -> tuple[bytes, list[str]]:
             raise _LeftOutError(f"{run / RESULTS}: cannot be read (column {name}: {error})") from error
     finished = f"its {len(table.rows)} finished seeds are drawn"
     if status is None:
-        return content, [f"{run / STATUS}: cannot be read; {finished}"]
+        return content, len(table.rows), [f"{run / STATUS}: cannot be read; {finished}"]
     if state != "finished":
-        return content, [f"{run.name}: the last run {'is not over' if state == 'running' else state}; {finished}"]
-    return content, []
+        told = "is not over" if state == "running" else state
+        return content, len(table.rows), [f"{run.name}: the last run {told}; {finished}"]
+    return content, len(table.rows), []
 
 
-def _joined(contents: Mapping[str, bytes]) -> pd.DataFrame:
+def _joined(contents: Mapping[str, tuple[bytes, int]]) -> pd.DataFrame:
     """The rows of many `results.csv` in one table, with the name of their folder in the column `run`.
 
     Files of the same columns are parsed together, which is many times faster than one by one.
+
+    Args:
+        contents: by folder, the bytes of the file and how many rows it has.
     """
-    by_header: dict[bytes, list[tuple[str, bytes]]] = {}
-    for name, content in contents.items():
+    by_header: dict[bytes, list[tuple[str, bytes, int]]] = {}
+    for name, (content, n_rows) in contents.items():
         header, _, body = content.partition(b"\n")
-        by_header.setdefault(header.rstrip(b"\r"), []).append((name, body))
+        by_header.setdefault(header.rstrip(b"\r"), []).append((name, body, n_rows))
     tables = []
     for header, members in by_header.items():
-        joined = b"\n".join([header, b"".join(body for _, body in members)])
+        joined = b"\n".join([header, b"".join(body for _, body, _ in members)])
         texts = ["method", "env", CODE, *DIVERGED]
         absent = {name: [""] for name in next(csv.reader([header.decode()])) if name not in LABELS}  # a name may be NA
         dtype = dict.fromkeys(texts, "str")
         table = pd.read_csv(io.BytesIO(joined), dtype=dtype, keep_default_na=False, na_values=absent)
-        runs = np.repeat([name for name, _ in members], [body.count(b"\n") for _, body in members])
-        numbers = ["seed", *MEASURES, *({KNOB} & set(table.columns))]
+        runs = np.repeat([name for name, _, _ in members], [n_rows for _, _, n_rows in members])
+        numbers = ["seed", *MEASURES, *({KNOB, BETA} & set(table.columns))]
         tables.append(table.assign(run=runs, **{name: pd.to_numeric(table[name]) for name in numbers}))
     if not tables:
         return pd.DataFrame(columns=["run", *LABELS, *MEASURES, *DIVERGED, CODE]).astype({"value": float})

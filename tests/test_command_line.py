@@ -262,6 +262,12 @@ def test_plot_without_results_says_what_there_is(trained, tmp_path):
         (["model.policy.hidden_dim=20000"], ["hidden_dim=20000: must be less than or equal to 16384"]),
         (["env.reference_tilt=-1e30"], ["must be greater than or equal to -100"]),
         (["-m", "beta=range(1,1)"], ["beta=range(1,1): has no values"]),
+        (
+            ["-m", "beta=range(0,1,0)", "method=NULL"],
+            ["beta=range(0,1,0): has no values", "method=NULL: "],
+        ),
+        (["-m", "beta=shuffle(range(0,1e9))"], ["has more than 100,000 values"]),
+        (["-m", "method=rlhf", "method.*.steps=range(1,2001)"], ["-m: more than 100,000 conditions in one command"]),
         (["-m", "beta=range(0,1e9)"], ["beta=range(0,1e9): has more than 100,000 values"]),
         (["-m", "beta=range(1,999)", "env.n_pairs=range(2,999)"], ["-m: more than 100,000 conditions in one command"]),
         (["method=null", "env="], ["method=null: cannot be left out", "env=: cannot be left out; env has gap, no_gap"]),
@@ -370,6 +376,23 @@ def test_a_method_of_ones_own_needs_one_python_file_and_one_yaml_file(tmp_path):
     output = run("train", *arguments, "method.lrr=3", "method.patience_of_a_saint=x", cwd=tmp_path, env=path, code=2)
     assert "method.lrr=3: unknown key; keys of method: beta, patience_of_a_saint, supervised" in output
     assert "method.patience_of_a_saint=x: must be a whole number" in output
+
+
+def test_a_text_may_have_several_lines(tmp_path):
+    (tmp_path / "noted.py").write_text(
+        "from pydantic.dataclasses import dataclass\nfrom alignsim.config.schema import STRICT\n"
+        "from alignsim.methods.dpo import DPO\n\n\n@dataclass(frozen=True, config=STRICT)\n"
+        'class Noted(DPO):\n    note: str = ""\n'
+    )
+    (tmp_path / "my_conf" / "method").mkdir(parents=True)
+    (tmp_path / "my_conf" / "method" / "noted.yaml").write_text("_target_: noted.Noted\nnote: |\n  one,\n  two\n")
+    for count in ("seeds.count=2", "seeds.count=3"):
+        arguments = ["--config-dir", "my_conf", "-m", "method=noted,dpo", *TINY[1:], count]
+        run("train", *arguments, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    assert "noted" in run("plot", cwd=tmp_path)
+    summary = pd.read_csv(tmp_path / "outputs" / "default" / "summary.csv")
+    assert set(summary.method) >= {"noted", "dpo"}
+    assert set(summary.seeds) == {3}
 
 
 def test_a_study_may_have_any_plain_name(tmp_path):

@@ -237,13 +237,15 @@ class _Examination:
         if (interval := interval_of(override)) is not None:
             above = " above 0" * interval.log
             return [] if interval.is_sound else because(f"must be an interval from a lower end{above} to a higher one")
-        if override.is_sweep_override() and (n_values := number_of_values(override)) not in range(1, MOST_JOBS + 1):
-            return because(f"has more than {MOST_JOBS:,} values" if n_values else "has no values")
+        if (n_values := number_of_values(override)) == 0:
+            return because("has no values")
+        if n_values > MOST_JOBS and self.planned:
+            return because(f"has more than {MOST_JOBS:,} values")
         if (extra := _missing_extra(override)) is not None:
             return because(f'is not installed; pip install "alignsim[{extra}]"')
         if "." in key and {*value.split(",")} <= {*options(group := key.replace(".", "/"))}:
             return because(f"is chosen with {group}={value}; {group} has {', '.join(options(group))}")
-        if key in NAMED_BY and (override.is_delete() or value in ("null", "")):
+        if key in NAMED_BY and (override.is_delete() or override.value() in (None, "")):
             message = f"cannot be left out; {key} has {', '.join(options(key))}"
             return [Problem(f"~{key}", NO_VALUE, message)] if override.is_delete() else because(message)
         if override.is_delete() or not options(key):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, RangeSweep
 
 from alignsim.config.checking import check
 from alignsim.config.composition import Composition, groups_of, plain_values
@@ -40,17 +39,21 @@ class Planner:
         intervals = [override for override in overrides if interval_of(override) is not None]
         search = self._search(rest, intervals)
         jobs: list[list[str]] = []
-        conditions = (search.draws or 1) * math.prod(map(number_of_values, overrides))
-        if conditions > MOST_JOBS:
-            self._problems.append(Problem("-m", NO_VALUE, f"more than {MOST_JOBS:,} conditions in one command"))
+        too_many = Problem("-m", NO_VALUE, f"more than {MOST_JOBS:,} conditions in one command")
+        if (search.draws or 1) * math.prod(map(number_of_values, rest)) > MOST_JOBS:
+            self._problems.append(too_many)
             return jobs
         for draw in range(search.draws or 1):
             left_out = intervals if search.defaults and draw == 0 else []
             lines = [_drawn(override, draw, search) for override in rest if override not in left_out]
             shown = [pattern for pattern in patterns if pattern not in left_out]
             for job in _product(self._composition.parse(lines)):
-                found = [_drawn(o, draw, search) for pattern in shown for o in self._matches(pattern, job)]
-                jobs += [[*job, *more] for more in _product(self._composition.parse(found))]
+                found = [o for pattern in shown for o in self._matches(pattern, job)]
+                if len(jobs) + math.prod(map(number_of_values, found)) > MOST_JOBS:
+                    self._problems.append(too_many)
+                    return []
+                lines = [_drawn(override, draw, search) for override in found]
+                jobs += [[*job, *more] for more in _product(self._composition.parse(lines))]
         return jobs
 
     def corners(self, overrides: list[Override]) -> list[list[str]]:
@@ -104,10 +107,15 @@ class Planner:
 
 
 def number_of_values(override: Override) -> int:
-    """How many values an override has, an interval one; `MOST_JOBS + 1` stands for more."""
+    """How many values an override has, an interval one; they are not listed."""
     if not override.is_sweep_override() or interval_of(override) is not None:
         return 1
-    return sum(1 for _ in itertools.islice(override.sweep_string_iterator(), MOST_JOBS + 1))
+    sweep = override.value()
+    if not isinstance(sweep, RangeSweep):
+        return len(list(override.sweep_string_iterator()))
+    assert sweep.start is not None  # the grammar has no range without
+    assert sweep.stop is not None
+    return max(0, math.ceil((sweep.stop - sweep.start) / sweep.step)) if sweep.step else 0
 
 
 def _product(overrides: Sequence[Override]) -> list[list[str]]:
@@ -124,6 +132,9 @@ def _end(override: Override, end: int) -> str:
     """An override with the first or the last value of its sweep."""
     if (interval := interval_of(override)) is not None:
         return f"{override.get_key_element()}={(interval.low, interval.high)[end]}"
+    if isinstance(sweep := override.value(), RangeSweep):
+        assert sweep.start is not None  # the grammar has no range without
+        return f"{override.get_key_element()}={sweep.start + (0, number_of_values(override) - 1)[end] * sweep.step}"
     if override.is_sweep_override():
         return f"{override.get_key_element()}={list(override.sweep_string_iterator())[end]}"
     return override.input_line or ""

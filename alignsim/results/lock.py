@@ -8,18 +8,24 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 
-def study_lock(study: Path) -> FileLock:
-    """What whoever writes beside the conditions of a study holds; entering it waits. The folder must be there.
-
-    The lock of a condition is `TrainingLock`.
-    """
+@contextlib.contextmanager
+def study_lock(study: Path) -> Iterator[None]:
+    """Held by whoever writes beside the conditions of a study, whose folder must be there; others wait and say so."""
     (study / ".locks").mkdir(exist_ok=True)
-    return FileLock(study / ".locks" / "study.lock")
+    lock = FileLock(study / ".locks" / "study.lock")
+    try:
+        held = lock.acquire(timeout=1)
+    except Timeout:
+        print(f"another command is writing into {study}: waiting for it", flush=True)
+        held = lock.acquire()
+    with held:
+        yield
 
 
 class TrainingLock:

@@ -40,8 +40,19 @@ class Table(NamedTuple):
         return {seed: cells[place] for seed, cells in self.rows.items()}
 
     def measure(self, name: str) -> dict[int, float]:
-        """The number of each seed in one column, NaN where there is none."""
-        return {seed: float(cell or "nan") for seed, cell in self.column(name).items()}
+        """The number of each seed in one column, NaN where there is none.
+
+        Raises:
+            ValueError: a cell is neither a number nor empty.
+        """
+        return {seed: _number(cell) for seed, cell in self.column(name).items()}
+
+
+def _number(cell: str) -> float:
+    value = float(cell or "nan")
+    if cell and (math.isnan(value) or "_" in cell or not cell.isascii()):  # Python takes more than other programs do
+        raise ValueError(f"{cell!r} is no number")
+    return value
 
 
 def parse_results(content: bytes) -> Table:
@@ -59,15 +70,13 @@ def parse_results(content: bytes) -> Table:
             raise DamagedError(f"the column {missing[0]} is missing")
         if any(len(line) != len(columns) for line in lines):
             raise DamagedError(f"a line has not {len(columns)} columns")
-        if any("\n" in cell or "\r" in cell for line in lines for cell in line):
-            raise DamagedError("a cell has a line break")
         seeds = [line[columns.index("seed")] for line in lines]
         if odd := [seed for seed in seeds if not (seed.isascii() and seed.isdigit())]:
             raise DamagedError(f"{odd[0]!r} is no seed")
         rows = {int(seed): line for seed, line in zip(seeds, lines, strict=True)}
         for place in (columns.index(name) for name in MEASURES if name in columns):
             for line in lines:
-                float(line[place] or "nan")
+                _number(line[place])
     except (ValueError, csv.Error) as error:
         raise DamagedError(str(error)) from error
     if len(rows) != len(lines):

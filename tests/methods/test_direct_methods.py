@@ -110,8 +110,8 @@ def log_odds(p):
     return (p / (1 - p)).log()
 
 
-#: Methods with no setting at its default, and their losses at beta 0.5 by the difference h of the log-ratios and by the
-#: log-probabilities c and r of chosen and rejected responses of 4 tokens. A temperature of 0.6 is then 0.3.
+#: Methods with none of their knobs at its default, and their losses at beta 0.5 by the difference h of the log-ratios
+#: and the log-probabilities c and r of chosen and rejected responses of 4 tokens. A temperature of 0.6 is then 0.3.
 BY_HAND = [
     (DPO(), lambda h, c, r: softplus(-0.5 * h)),
     (DPO(beta=0.3), lambda h, c, r: softplus(-0.3 * h)),

@@ -88,7 +88,7 @@ def test_every_setting_of_a_method_is_used(method):
     method = shortened(method)
     plain = result(method)
     assert plain == result(method)
-    paths = dict(settings(method))
+    paths = list(settings(method))
     assert paths
-    unused = [".".join(path) for path, value in paths.items() if result(replaced(method, path, value)) == plain]
+    unused = [".".join(path) for path, value in paths if result(replaced(method, path, value)) == plain]
     assert not unused
