@@ -93,7 +93,7 @@ def _read_run(run: Path) -> tuple[bytes, int, list[str]]:
         raise _LeftOutError(f"{run.name}: {versions}; train it again with force=true")
     if missing := [name for name in (*MEASURES, *DIVERGED) if name not in table.columns]:
         raise _LeftOutError(f"{run / RESULTS}: cannot be read (the column {missing[0]} is missing)")
-    for name in {KNOB, BETA} & set(table.columns):
+    for name in (name for name in (KNOB, BETA) if name in table.columns):
         try:
             table.measure(name)
         except ValueError as error:
@@ -127,7 +127,7 @@ def _joined(contents: Mapping[str, tuple[bytes, int]]) -> pd.DataFrame:
         dtype = dict.fromkeys(texts, "str")
         table = pd.read_csv(io.BytesIO(joined), dtype=dtype, keep_default_na=False, na_values=absent)
         runs = np.repeat([name for name, _, _ in members], [n_rows for _, _, n_rows in members])
-        numbers = ["seed", *MEASURES, *({KNOB, BETA} & set(table.columns))]
+        numbers = ["seed", *MEASURES, *(name for name in (KNOB, BETA) if name in table.columns)]
         tables.append(table.assign(run=runs, **{name: pd.to_numeric(table[name]) for name in numbers}))
     if not tables:
         return pd.DataFrame(columns=["run", *LABELS, *MEASURES, *DIVERGED, CODE]).astype({"value": float})

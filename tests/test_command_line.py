@@ -139,12 +139,8 @@ def test_an_option_may_have_a_name_that_tables_take_for_no_value_and_a_number_th
     (tmp_path / "my_conf" / "env" / "NA.yaml").write_text("complexity_factor: 2.5\n")
     run("train", "--config-dir", "my_conf", "-m", "method=dpo", "env=NA,gap", "beta=0.5,0.6", *TINY, cwd=tmp_path)
     output = run("plot", cwd=tmp_path)
-    assert [line.split()[1] for line in output.splitlines() if line.split()[:1] == ["dpo"]] == [
-        "NA",
-        "NA",
-        "gap",
-        "gap",
-    ]
+    rows = [line.split() for line in output.splitlines() if line.startswith("   dpo")]
+    assert [env for _, env, *_ in rows] == ["NA", "NA", "gap", "gap"]
     study = tmp_path / "outputs" / "default"
     damaged = sorted(study.glob("dpo-gap-*"))
     for folder, key in zip(damaged, ("beta", "env.complexity_factor"), strict=True):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra import initialize_config_dir
 from hydra._internal.utils import get_args_parser
@@ -102,7 +102,7 @@ def checked_command_line(
     return CommandLine([*flags, *taken], not options.cfg, options.multirun, jobs, examined.planned, examined.narrowed)
 
 
-def _refused(message: str) -> None:
+def _refused(message: str) -> NoReturn:
     """What the parser of options has to complain about."""
     raise ConfigurationError([Problem("command line", NO_VALUE, f"{message} (see --help)")])
 

@@ -52,8 +52,8 @@ class Planner:
                 if len(jobs) + math.prod(map(number_of_values, found)) > MOST_JOBS:
                     self._problems.append(too_many)
                     return []
-                lines = [_drawn(override, draw, search) for override in found]
-                jobs += [[*job, *more] for more in _product(self._composition.parse(lines))]
+                own = self._composition.parse([_drawn(override, draw, search) for override in found])
+                jobs += [[*job, *more] for more in _product(own)]
         return jobs
 
     def corners(self, overrides: list[Override]) -> list[list[str]]:

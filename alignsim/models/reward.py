@@ -165,8 +165,8 @@ class Tokenwise(RewardHead):
 class Scalar(RewardHead):
     """One number after reading everything: up to a function of the prompt, which no pair decides.
 
-    RL's baselines of one prompt take it away (RLOO, GRPO); to the baseline of REINFORCE, which is of the whole batch,
-    and to the value network of PPO it is noise. The learned rewards in training curves are shifted by its mean.
+    RL's baselines of one prompt take it away (RLOO, GRPO). That of REINFORCE is of the whole batch, and that of PPO has
+    to learn it first: to them it is noise. The learned rewards in training curves are shifted by its mean.
     """
 
     def build(self, network: Network, env: Environment) -> StackedNetwork:

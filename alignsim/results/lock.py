@@ -1,6 +1,6 @@
 """The right to train a condition or to write into a study: of one process at a time, taken back from one that dies.
 
-What is done with it is in `alignsim.jobs`.
+What is done with the one is in `alignsim.jobs`, with the other in `alignsim.registry` and `alignsim.report`.
 """
 
 from __future__ import annotations
