@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from alignsim.envs.simplified import SimplifiedEnvironment
-    from alignsim.experiment import run_experiment
     from alignsim.methods.dpo import train_policy_with_dpo
     from alignsim.methods.rlhf import train_policy_with_rlhf
     from alignsim.methods.two_stage import train_reward_model
     from alignsim.models.policy import PolicyModel
     from alignsim.models.reward import RewardModel
+    from alignsim.runs.condition import run_experiment
 
 __version__ = "0.1.0"
 
@@ -26,7 +26,7 @@ _HOME_OF = {
     "train_reward_model": "alignsim.methods.two_stage",
     "train_policy_with_rlhf": "alignsim.methods.rlhf",
     "train_policy_with_dpo": "alignsim.methods.dpo",
-    "run_experiment": "alignsim.experiment",
+    "run_experiment": "alignsim.runs.condition",
 }
 
 __all__ = [  # noqa: RUF022 (in the order of the story, not of the alphabet)

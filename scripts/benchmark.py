@@ -1,9 +1,12 @@
 """How fast this machine trains, against the plain way: python scripts/benchmark.py --help."""
 
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout runs as it is, installed or not
 
 try:
-    from alignsim.benchmark.command import main
+    from scripts.benchmarking.command import main
 except KeyboardInterrupt:
     sys.exit(130)
 

@@ -1,9 +1,12 @@
 """Train one condition, or with -m several: python scripts/train.py --help."""
 
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout runs as it is, installed or not
 
 try:
-    from alignsim.cli import train
+    from alignsim.cli.main import train
 except KeyboardInterrupt:
     sys.exit(130)
 

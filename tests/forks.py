@@ -19,8 +19,20 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 IMPORTED = [
-    *("alignsim.cli", "alignsim.training", "alignsim.experiment", "alignsim.processes", "alignsim.progress"),
-    *("alignsim.envs.simplified", "alignsim.report", "alignsim.page.render", "alignsim.plots.charts", "torch"),
+    *(
+        "alignsim.cli.main",
+        "alignsim.cli.train",
+        "alignsim.runs.condition",
+        "alignsim.runs.parallel",
+        "alignsim.runs.progress",
+    ),
+    *(
+        "alignsim.envs.simplified",
+        "alignsim.report.draw",
+        "alignsim.report.page.render",
+        "alignsim.report.figures.registry",
+        "torch",
+    ),
     *("torch.fx.experimental.symbolic_shapes", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
 ]
 

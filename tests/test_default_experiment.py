@@ -10,12 +10,12 @@ from functools import cache
 import pytest
 
 from alignsim import SimplifiedEnvironment
-from alignsim.experiment import Condition, run_condition
 from alignsim.methods.dpo import DPO
+from alignsim.methods.preference_fit import Supervised
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import RLHF
-from alignsim.methods.supervised import Supervised
 from alignsim.models.config import ModelConfig, RewardModelConfig
+from alignsim.runs.condition import Condition, run_condition
 
 pytestmark = pytest.mark.slow
 

@@ -9,10 +9,10 @@ import pytest
 
 import alignsim
 import alignsim.envs.simplified
-import alignsim.results.tables
-from alignsim.config.command_line import checked_command_line
-from alignsim.config.load import load
+import alignsim.runs.storage.table
+from alignsim.cli.arguments import checked_command_line
 from alignsim.config.problems import ConfigurationError
+from alignsim.runs.train_config import load
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -48,7 +48,7 @@ def test_the_public_names_are_importable_and_documented():
         _ = alignsim.nothing
 
 
-@pytest.mark.parametrize("module", [alignsim.envs.simplified, alignsim.results.tables])
+@pytest.mark.parametrize("module", [alignsim.envs.simplified, alignsim.runs.storage.table])
 def test_the_examples_in_docstrings_are_true(module):
     failed, tried = doctest.testmod(module)
     assert tried > 0

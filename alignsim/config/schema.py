@@ -7,15 +7,12 @@ network, a method and their training settings are each described where they live
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.problems import Problem
-
-if TYPE_CHECKING:
-    from alignsim.envs.base import Environment
 
 #: Unknown keys, wrong types (also 4.0 or "4" or true for a whole number), NaN and infinities are refused; a default
 #: is checked too, because another value can make it wrong.
@@ -28,12 +25,16 @@ class Component:
     That is the import path of a class in any package: ours, or the user's.
     """
 
-    def problems(self, env: Environment) -> list[Problem]:
-        """What is wrong with this configuration in an environment, by keys below its own; here what its parts find."""
+    def problems(self, env: Any) -> list[Problem]:
+        """What is wrong with this configuration in an environment, by keys below its own; here what its parts find.
+
+        Args:
+            env: an `alignsim.envs.base.Environment`, which this room does not know.
+        """
         return _problems_of_parts(self, env)
 
 
-def _problems_of_parts(whole: Any, env: Environment) -> list[Problem]:
+def _problems_of_parts(whole: Any, env: Any) -> list[Problem]:
     found: list[Problem] = []
     for name in (field.name for field in dataclasses.fields(whole)):
         part = getattr(whole, name)

@@ -9,9 +9,9 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat
 from pydantic.dataclasses import dataclass
 
+from alignsim._lazy import torch
 from alignsim.config.claims import Claim
 from alignsim.config.schema import STRICT, Evaluation, RandomSearch, Seeds
-from alignsim.lazy import torch
 
 
 def _plain_folder_name(name: str) -> str:

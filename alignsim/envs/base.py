@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, NonNegativeInt, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
+from alignsim._lazy import torch
 from alignsim.config.schema import STRICT, Component
-from alignsim.envs.preferences import PreferenceData, Preferences
-from alignsim.lazy import torch
-from alignsim.streams import Streams
+from alignsim.envs.pairs import PreferenceData, Preferences
+from alignsim.envs.rng import Streams
 
 if TYPE_CHECKING:
     from typing_extensions import Self

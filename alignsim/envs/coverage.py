@@ -7,8 +7,8 @@ makes the whole a covered one.
 
 from __future__ import annotations
 
-from alignsim.lazy import torch
-from alignsim.streams import Streams
+from alignsim._lazy import torch
+from alignsim.envs.rng import Streams
 
 #: Sums of keys are taken modulo this; the share of contents that is covered is a multiple of its inverse.
 RESIDUES = 256

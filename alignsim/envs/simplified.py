@@ -15,10 +15,10 @@ from typing import Annotated
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
+from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Conditionals, Environment
 from alignsim.envs.coverage import is_covered, new_keys, sample_covered
-from alignsim.lazy import torch
 
 
 def windows(output_dim: int, complexity_factor: float) -> list[int]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from alignsim._lazy import torch
 from alignsim.config.schema import Evaluation
 from alignsim.envs.base import Environment
 from alignsim.evaluation.value import normalized_value, policy_value, reference_value, soft_optimal_value
-from alignsim.lazy import torch
 from alignsim.methods.base import Trained
 
 #: What each measure is, in the order of the columns of `results.csv`.

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from alignsim._lazy import torch
 from alignsim.config.schema import Evaluation
 from alignsim.envs.base import Environment
-from alignsim.lazy import torch
 from alignsim.models.policy import Policy
 from alignsim.models.reward import RewardModel
 

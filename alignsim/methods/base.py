@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from alignsim._lazy import torch
 from alignsim.config.schema import Component
 from alignsim.envs.base import Environment
-from alignsim.envs.preferences import PreferenceData
-from alignsim.lazy import torch
+from alignsim.envs.pairs import PreferenceData
 from alignsim.models.base import Fit, StackedModel
 from alignsim.models.config import ModelConfig
 from alignsim.models.policy import Policy

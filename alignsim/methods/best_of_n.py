@@ -13,13 +13,13 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
-from alignsim.lazy import torch
 from alignsim.methods.base import Task
 from alignsim.methods.on_policy import Reward
-from alignsim.methods.optimiser import tuned
-from alignsim.methods.supervised import Supervised
+from alignsim.methods.optimizer import tuned
+from alignsim.methods.preference_fit import Supervised
 from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.policy import Policy, Sampled
 from alignsim.models.reward import RewardModel

@@ -7,13 +7,13 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
-from alignsim.envs.preferences import Preferences
-from alignsim.lazy import torch
+from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import log_ratios
 from alignsim.methods.dpo import DPO
-from alignsim.methods.optimiser import tuned
-from alignsim.methods.supervised import Supervised
+from alignsim.methods.optimizer import tuned
+from alignsim.methods.preference_fit import Supervised
 from alignsim.models.policy import PolicyModel
 
 

@@ -9,11 +9,11 @@ from typing import ClassVar
 from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
+from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
-from alignsim.envs.preferences import Preferences
-from alignsim.lazy import torch
+from alignsim.envs.pairs import Preferences
 from alignsim.methods.base import Method, Task, Trained, fitted
-from alignsim.methods.supervised import Supervised, fit_to_preferences
+from alignsim.methods.preference_fit import Supervised, fit_to_preferences
 from alignsim.models.policy import PolicyModel
 
 

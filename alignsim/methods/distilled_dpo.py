@@ -10,13 +10,13 @@ from functools import lru_cache
 
 from pydantic.dataclasses import dataclass
 
+from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
-from alignsim.envs.preferences import Preferences
-from alignsim.lazy import torch
+from alignsim.envs.pairs import Preferences
 from alignsim.methods.base import Task
 from alignsim.methods.dpo import labelled_dpo_loss
-from alignsim.methods.optimiser import tuned
-from alignsim.methods.supervised import Supervised, fit_to_preferences
+from alignsim.methods.optimizer import tuned
+from alignsim.methods.preference_fit import Supervised, fit_to_preferences
 from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.policy import PolicyModel
 from alignsim.models.reward import RewardModel

@@ -10,14 +10,14 @@ from typing import ClassVar
 from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
+from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
-from alignsim.envs.preferences import PreferenceData, Preferences
-from alignsim.lazy import torch
+from alignsim.envs.pairs import PreferenceData, Preferences
 from alignsim.methods.base import Monitor, Task
 from alignsim.methods.direct import DirectMethod, log_ratios
-from alignsim.methods.optimiser import tuned
-from alignsim.methods.supervised import Supervised
+from alignsim.methods.optimizer import tuned
+from alignsim.methods.preference_fit import Supervised
 from alignsim.models.config import ModelConfig
 from alignsim.models.policy import PolicyModel
 

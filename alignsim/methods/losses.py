@@ -5,7 +5,7 @@ The loss that makes a method what it is stands in its own module.
 
 from __future__ import annotations
 
-from alignsim.lazy import torch
+from alignsim._lazy import torch
 
 
 def bradley_terry_loss(chosen_reward: torch.Tensor, rejected_reward: torch.Tensor) -> torch.Tensor:

@@ -13,10 +13,10 @@ from typing import NamedTuple
 from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
-from alignsim.lazy import torch
 from alignsim.methods.base import Monitor
-from alignsim.methods.optimiser import Optimisation, Optimiser
+from alignsim.methods.optimizer import Optimisation, Optimiser
 from alignsim.models.network import Parameters
 from alignsim.models.policy import PolicyModel
 

@@ -15,8 +15,8 @@ from alignsim.config.schema import STRICT
 from alignsim.methods.base import Method, Monitor, Task, Trained
 from alignsim.methods.dpo import labelled_dpo_loss
 from alignsim.methods.on_policy import PolicyFit, Reward, Stage, Step, fresh_responses, take_steps
-from alignsim.methods.optimiser import tuned
-from alignsim.methods.supervised import Supervised
+from alignsim.methods.optimizer import tuned
+from alignsim.methods.preference_fit import Supervised
 from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.policy import PolicyModel
 from alignsim.models.reward import RewardModel

@@ -6,7 +6,7 @@ from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
 from alignsim.methods.base import Method, Task, Trained
-from alignsim.methods.optimiser import tuned
+from alignsim.methods.optimizer import tuned
 from alignsim.methods.rl.base import PolicyOptimiser
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import train_policy_with_rlhf

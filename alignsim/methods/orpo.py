@@ -7,12 +7,12 @@ from typing import ClassVar
 from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
+from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
-from alignsim.envs.preferences import Preferences
-from alignsim.lazy import torch
+from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import DirectMethod, log_probs
-from alignsim.methods.optimiser import tuned
-from alignsim.methods.supervised import Supervised
+from alignsim.methods.optimizer import tuned
+from alignsim.methods.preference_fit import Supervised
 from alignsim.models.policy import PolicyModel
 
 

@@ -21,8 +21,8 @@ from alignsim.methods.on_policy import (
     fresh_responses,
     take_steps,
 )
-from alignsim.methods.optimiser import tuned
-from alignsim.methods.supervised import Supervised
+from alignsim.methods.optimizer import tuned
+from alignsim.methods.preference_fit import Supervised
 from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.policy import PolicyModel
 from alignsim.models.reward import RewardModel

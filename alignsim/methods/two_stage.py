@@ -7,13 +7,13 @@ from dataclasses import field
 
 from pydantic.dataclasses import dataclass
 
+from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
-from alignsim.envs.preferences import PreferenceData, Preferences
-from alignsim.lazy import torch
+from alignsim.envs.pairs import PreferenceData, Preferences
 from alignsim.methods.base import Method, Monitor, Task, Trained, fitted
 from alignsim.methods.losses import bradley_terry_loss
-from alignsim.methods.supervised import Supervised, fit_to_preferences
+from alignsim.methods.preference_fit import Supervised, fit_to_preferences
 from alignsim.models.config import ModelConfig
 from alignsim.models.policy import Policy
 from alignsim.models.reward import RewardModel

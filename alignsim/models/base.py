@@ -6,11 +6,11 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from alignsim._lazy import torch
 from alignsim.envs.base import Environment
-from alignsim.lazy import torch
+from alignsim.models.heads import Head
 from alignsim.models.made import MADE
 from alignsim.models.network import Network, Parameters, StackedNetwork
-from alignsim.models.scores import Head
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from pydantic.dataclasses import dataclass
 
+from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
-from alignsim.lazy import torch
+from alignsim.models.heads import sum_head
 from alignsim.models.network import Decoder, Network, Parameters, ScalarReader, StackedNetwork, token_codes
-from alignsim.models.scores import sum_head
 
 if TYPE_CHECKING:
-    from alignsim.streams import Streams
+    from alignsim.envs.rng import Streams
 
 
 @dataclass(frozen=True, config=STRICT)

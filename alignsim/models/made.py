@@ -3,14 +3,12 @@
 Pure functions of a dictionary of parameters, each with a leading seed axis. What the logits mean (a policy, a
 reward) is said in `policy` and `reward`.
 
-`logits` is the network as one would write it down, and autograd differentiates it: the reference. `forward` and
-`backward` are the same mathematics for training: the responses of a seed lie along the last axis, `(S, features,
-responses)`, so that every elementwise operation runs over long rows, and each layer's gradient is two matrix products.
+`logits` is the network as one would write it down, and autograd differentiates it. Training uses the same mathematics
+in a faster form, `alignsim.models.made_kernels`, for which this one is the reference.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import pairwise
@@ -19,16 +17,16 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from alignsim._lazy import torch
 from alignsim.config.problems import Problem
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
-from alignsim.lazy import torch
+from alignsim.models.heads import Head
+from alignsim.models.made_kernels import MADEKernels, OnePassSampler, code_scale_and_shift, differentiable_scores
 from alignsim.models.network import Network, Parameters, PromptReader, Sampler, StackedNetwork
-from alignsim.models.sampler import OnePassSampler
-from alignsim.models.scores import Activations, Head, scored
 
 if TYPE_CHECKING:
-    from alignsim.streams import Streams
+    from alignsim.envs.rng import Streams
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -80,10 +78,7 @@ class MADENetwork(StackedNetwork):
     def __init__(self, config: MADE, input_dim: int, output_dim: int, vocab_size: int, device: str) -> None:
         super().__init__(input_dim, output_dim, vocab_size, device)
         self.config = config
-        p = 1 / vocab_size
-        # what the network sees of a token: its one-hot row, of mean 0 and variance 1 under a uniform token
-        self._code_scale = 1 / math.sqrt(p * (1 - p))
-        self._code_shift = torch.tensor(-p * self._code_scale, device=device)
+        self._code_scale, self._code_shift = code_scale_and_shift(vocab_size, device)
         self.layers = [*(f"hidden{layer}" for layer in range(config.n_layers)), "output"]
 
     @cached_property
@@ -105,11 +100,6 @@ class MADENetwork(StackedNetwork):
             masks[f"{layer}.weight"] = degrees[:, None] <= degrees
         masks["output.weight"] = degrees[:, None] <= positions
         return {name: mask.float() for name, mask in masks.items()}
-
-    @cached_property
-    def vocabulary(self) -> torch.Tensor:
-        """The tokens as numbers to compare with, (V, 1, 1)."""
-        return torch.arange(self.vocab_size, dtype=torch.float32, device=self.device).view(-1, 1, 1)
 
     def initial_parameters(self, streams: Streams) -> Parameters:
         """Uniform(-1, 1) / sqrt(fan-in) for each unit's own, unmasked fan-in; the last layer is zero.
@@ -162,102 +152,25 @@ class MADENetwork(StackedNetwork):
         out = torch.baddbmm(weights["output.bias"][:, None], hidden, weights["output.weight"])
         return out.view(seeds, n_prompts, -1, self.output_dim, self.vocab_size)
 
-    # The same for training, responses along the last axis. Masked weights are zero and stay so.
+    # The same mathematics in its fast form.
+
+    @cached_property
+    def kernels(self) -> MADEKernels:
+        """The passes that training, sampling and enumeration use."""
+        return MADEKernels(
+            self.input_dim, self.output_dim, self.vocab_size, self.layers, self.units, self._masks, self.device
+        )
 
     def score(self, parameters: Parameters, prompts: torch.Tensor, tokens: torch.Tensor, head: Head) -> torch.Tensor:
-        """As of `StackedNetwork.score`; its gradient can be taken once."""
+        """A score of each response, as `StackedNetwork.score` says; its gradient can be taken once."""
         with torch.no_grad():
-            logits, activations = self.forward(parameters, prompts, tokens)
-        return scored(self, parameters, logits, activations, head)
+            logits, activations = self.kernels.forward(parameters, prompts, tokens)
+        return differentiable_scores(self.kernels, parameters, logits, activations, head)
 
     def sampler(self, parameters: Parameters) -> Sampler:
-        """What writes responses, at the price of one pass, and scores them in that pass."""
-        return OnePassSampler(self, parameters)
-
-    def forward(
-        self, parameters: Parameters, prompts: torch.Tensor, tokens: torch.Tensor
-    ) -> tuple[torch.Tensor, Activations]:
-        """Logits (S, T, V, K, B) of tokens (S, B, K, T) after prompts (S, B, D), and what the gradient needs."""
-        inputs, codes = self.inputs(prompts, tokens.shape[2])
-        one_hot = inputs.new_empty(codes.shape)
-        by_position = tokens.expand(*prompts.shape[:2], -1, -1).permute(0, 3, 2, 1)[:, :, None]  # (S, T, 1, K, B)
-        torch.eq(by_position.to(inputs.dtype), self.vocabulary, out=one_hot)
-        self.encode(one_hot, codes)
-        layers = [inputs]
-        for layer in self.layers[:-1]:
-            layers.append(self.affine(parameters, layer, layers[-1]).relu_())
-        return self.affine(parameters, "output", layers[-1]).view_as(codes), Activations(layers, one_hot)
-
-    def backward(self, parameters: Parameters, activations: Activations, slopes: torch.Tensor) -> Parameters:
-        """The gradient of a scalar for each parameter, from its derivatives by the logits, (S, T, V, K, B).
-
-        The activations are overwritten.
-        """
-        gradients: Parameters = {}
-        inputs, *_ = activations.layers
-        delta = slopes.flatten(3).flatten(1, 2)  # by what comes out of a layer before its ReLU, (S, features, K * B)
-        room = None
-        for layer, below in zip(reversed(self.layers), reversed(activations.layers), strict=True):
-            weight = f"{layer}.weight"
-            gradients[weight] = torch.bmm(below, delta.mT).mul_(self._masks[weight])
-            gradients[f"{layer}.bias"] = delta.sum(-1)
-            if below is not inputs:
-                delta = torch.bmm(parameters[weight], delta, out=room)
-                torch.ops.aten.threshold_backward.grad_input(delta, below, 0, grad_input=delta)
-                room = below
-        return gradients
-
-    def inputs(self, prompts: torch.Tensor, samples: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Room for the inputs of K responses to each prompt, (S, D + T * V, K * B), and in it for the token codes.
-
-        The prompts are filled in; the codes are a view (S, T, V, K, B).
-        """
-        seeds, n_prompts, input_dim = prompts.shape
-        shape = (seeds, input_dim + self.output_dim * self.vocab_size, samples, n_prompts)
-        inputs = prompts.new_empty(shape)
-        inputs[:, :input_dim] = prompts.mT[:, :, None]
-        codes = inputs[:, input_dim:].unflatten(1, (self.output_dim, self.vocab_size))
-        return inputs.flatten(2), codes
-
-    @staticmethod
-    def affine(parameters: Parameters, layer: str, below: torch.Tensor) -> torch.Tensor:
-        """What comes out of a layer before its ReLU, (S, inputs, K * B) -> (S, outputs, K * B)."""
-        return torch.baddbmm(parameters[f"{layer}.bias"][..., None], parameters[f"{layer}.weight"].mT, below)
+        """What samples responses, at the price of one pass, and scores them in that pass."""
+        return OnePassSampler(self.kernels, parameters)
 
     def prefixes(self, parameters: Parameters, prompts: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Logits of the next token after every prefix, (S, V, V ** t, B) for each length t of the prefix from 0.
-
-        Prefixes are in lexical order, the last token counting fastest. A unit of degree t is computed once for each
-        prefix of t tokens and not once for each whole response.
-        """
-        weights = {layer: parameters[f"{layer}.weight"] for layer in self.layers}
-        biases = {layer: parameters[f"{layer}.bias"][..., None] for layer in self.layers}
-        first, n_prompts = weights["hidden0"], prompts.shape[1]
-        from_prompt = torch.baddbmm(biases["hidden0"], first[:, : self.input_dim].mT, prompts.mT)[:, :, None]
-        hidden = [prompts.new_empty(len(prompts), 0, 1, n_prompts) for _ in self.layers[:-1]]
-        codes = prompts.new_empty(0, 1)  # of the tokens of every prefix, (t * V, V ** t)
-        for t, new in enumerate(self.units):
-            if t:
-                hidden = [layer.repeat_interleave(self.vocab_size, 2) for layer in hidden]
-                codes = self._extended(codes)
-            tokens = slice(self.input_dim, self.input_dim + len(codes))
-            raw = from_prompt[:, new] + (first[:, tokens, new].mT @ codes)[..., None]  # (S, new units, V ** t, B)
-            for i, layer in enumerate(self.layers[1:]):
-                hidden[i] = torch.cat([hidden[i], raw.relu_()], 1)
-                out = slice(t * self.vocab_size, (t + 1) * self.vocab_size) if layer == "output" else new
-                weight = weights[layer][:, : new.stop, out].mT
-                raw = torch.baddbmm(biases[layer][:, out], weight, hidden[i].flatten(2)).unflatten(2, (-1, n_prompts))
-            yield raw
-
-    def _extended(self, codes: torch.Tensor) -> torch.Tensor:
-        """The codes of every prefix with each token after it: (t * V, V ** t) -> ((t + 1) * V, V ** (t + 1))."""
-        last = torch.eye(self.vocab_size, device=self.device) * self._code_scale + self._code_shift
-        return torch.cat([codes.repeat_interleave(self.vocab_size, 1), last.repeat(1, codes.shape[1])])
-
-    def tokens(self, one_hot: torch.Tensor) -> torch.Tensor:
-        """Tokens (S, B, K, T), int64, from one-hot ones, (S, T, V, K, B)."""
-        return (one_hot * self.vocabulary).sum(2).long().permute(0, 3, 2, 1)
-
-    def encode(self, one_hot: torch.Tensor, codes: torch.Tensor) -> None:
-        """Write what the network sees of tokens into `codes`, of the same shape."""
-        torch.add(self._code_shift, one_hot, alpha=self._code_scale, out=codes)
+        """Logits of the next token after every prefix, as `StackedNetwork.prefixes` says, each prefix read once."""
+        return self.kernels.prefixes(parameters, prompts)

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic.dataclasses import dataclass
 
+from alignsim._lazy import torch
 from alignsim.config.schema import STRICT, Component
 from alignsim.envs.base import Conditionals
-from alignsim.lazy import torch
-from alignsim.models.scores import Head, last_logit_head
+from alignsim.models.heads import Head, last_logit_head
 
 if TYPE_CHECKING:
-    from alignsim.streams import Streams
+    from alignsim.envs.rng import Streams
 
 #: Tensors with a leading seed axis, by name.
 Parameters = dict[str, "torch.Tensor"]

@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
+from alignsim._lazy import torch
 from alignsim.envs.base import Environment
-from alignsim.lazy import torch
 from alignsim.models.base import StackedModel
+from alignsim.models.heads import bounded, log_ratio_head
 from alignsim.models.network import by_response
-from alignsim.models.scores import bounded, log_ratio_head
 
 
 class Sampled(NamedTuple):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Literal, NamedTuple
 
+from alignsim._lazy import torch
 from alignsim.envs.base import Conditionals, Environment, sum_over_tokens
-from alignsim.lazy import torch
 from alignsim.models.base import StackedModel
+from alignsim.models.heads import centred_head, log_ratio_head
 from alignsim.models.network import Network, ScalarReader, StackedNetwork, by_response
 from alignsim.models.policy import PolicyModel
-from alignsim.models.scores import centred_head, log_ratio_head
 
 
 class Proposal(NamedTuple):

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
+from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
-from alignsim.lazy import torch
 from alignsim.models.network import Decoder, Network, Parameters, StackedNetwork, token_codes
 
 if TYPE_CHECKING:
-    from alignsim.streams import Streams
+    from alignsim.envs.rng import Streams
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -6,7 +6,7 @@ import torch
 from alignsim import SimplifiedEnvironment
 from alignsim.envs import coverage as coverage_module
 from alignsim.envs.coverage import covered_residues, is_covered, new_keys, sample_covered
-from alignsim.streams import Streams
+from alignsim.envs.rng import Streams
 
 SEEDS = (0, 3, 11)
 

@@ -9,13 +9,13 @@ from alignsim.config.schema import Evaluation
 from alignsim.envs.base import Environment
 from alignsim.evaluation.measures import measure
 from alignsim.evaluation.value import policy_value, reference_value, soft_optimal_value
-from alignsim.experiment import Condition, run_condition
 from alignsim.methods.base import Trained
 from alignsim.methods.dpo import DPO
+from alignsim.methods.preference_fit import Supervised
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import RLHF
-from alignsim.methods.supervised import Supervised
 from alignsim.models.base import Fit
+from alignsim.runs.condition import Condition, run_condition
 
 SEEDS = (0, 3)
 GRID = pytest.mark.parametrize(

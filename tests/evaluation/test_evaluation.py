@@ -9,7 +9,7 @@ from alignsim.config.schema import Evaluation
 from alignsim.evaluation.measures import MEASURES, measure
 from alignsim.evaluation.value import _without_each, policy_value, soft_optimal_value
 from alignsim.methods.base import Trained
-from alignsim.methods.supervised import Supervised
+from alignsim.methods.preference_fit import Supervised
 
 EXACT = Evaluation(prompts=100, pairs=4000)
 SAMPLED = dataclasses.replace(EXACT, enumeration_limit=1, samples=400)

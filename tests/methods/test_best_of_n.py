@@ -7,9 +7,9 @@ import torch
 from alignsim import RewardModel, SimplifiedEnvironment
 from alignsim.config.schema import Evaluation
 from alignsim.evaluation.value import policy_value
-from alignsim.experiment import Condition, run_condition
 from alignsim.methods.best_of_n import BestOfN, BestOfNPolicy, best_of_n_kl_bound, best_of_n_log_ratio
-from alignsim.methods.supervised import Supervised
+from alignsim.methods.preference_fit import Supervised
+from alignsim.runs.condition import Condition, run_condition
 
 SHORT = Supervised(steps=60)
 

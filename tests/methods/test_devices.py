@@ -5,8 +5,8 @@ import pytest
 from alignsim import PolicyModel, RewardModel, SimplifiedEnvironment
 from alignsim.methods.base import Monitor
 from alignsim.methods.dpo import dpo_loss
+from alignsim.methods.preference_fit import Supervised, _Stack
 from alignsim.methods.rl.rloo import RLOO
-from alignsim.methods.supervised import Supervised, _Stack
 from alignsim.models.linear import Linear
 from alignsim.models.made import MADE
 from alignsim.models.transformer import Transformer

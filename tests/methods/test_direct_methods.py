@@ -9,10 +9,9 @@ import torch
 import yaml
 
 from alignsim import PolicyModel, SimplifiedEnvironment
+from alignsim.cli.compose import conf_dir
 from alignsim.config.checking import import_class
-from alignsim.config.composition import conf_dir
-from alignsim.envs.preferences import Preferences
-from alignsim.experiment import Condition, run_condition
+from alignsim.envs.pairs import Preferences
 from alignsim.methods.base import Monitor, Task
 from alignsim.methods.cdpo import CDPO
 from alignsim.methods.direct import DirectMethod
@@ -20,12 +19,13 @@ from alignsim.methods.dpo import DPO
 from alignsim.methods.ipo import IPO
 from alignsim.methods.kto import KTO, kto_loss, reference_point
 from alignsim.methods.orpo import ORPO
+from alignsim.methods.preference_fit import Supervised, _Stack
 from alignsim.methods.robust_dpo import RobustDPO
 from alignsim.methods.sft import SFT
 from alignsim.methods.simpo import SimPO
 from alignsim.methods.slic import SLiC
-from alignsim.methods.supervised import Supervised, _Stack
 from alignsim.models.config import ModelConfig
+from alignsim.runs.condition import Condition, run_condition
 
 TARGETS = {
     path.stem: yaml.safe_load(path.read_text()).get("_target_")

@@ -3,14 +3,14 @@
 import torch
 
 from alignsim import RewardModel, SimplifiedEnvironment, train_policy_with_dpo
-from alignsim.experiment import Condition, run_condition
 from alignsim.methods.base import Monitor, Task
 from alignsim.methods.distilled_dpo import DistilledDPO
 from alignsim.methods.dpo import DPO, labelled_dpo_loss
+from alignsim.methods.preference_fit import Supervised
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import RLHF
-from alignsim.methods.supervised import Supervised
 from alignsim.models.config import ModelConfig
+from alignsim.runs.condition import Condition, run_condition
 
 SHORT = Supervised(steps=60)
 

@@ -7,11 +7,11 @@ import pytest
 import yaml
 
 from alignsim import SimplifiedEnvironment
+from alignsim.cli.compose import conf_dir
 from alignsim.config.checking import import_class
-from alignsim.config.composition import conf_dir
 from alignsim.config.schema import Evaluation
-from alignsim.experiment import Condition, run_condition
 from alignsim.methods.rlhf import RLHF
+from alignsim.runs.condition import Condition, run_condition
 from tests.methods.test_direct_methods import CLASSES
 
 #: Values at which each setting has something to say in a short run, and others to compare them with.

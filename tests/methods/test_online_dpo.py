@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from alignsim import PolicyModel, SimplifiedEnvironment, train_reward_model
-from alignsim.experiment import Condition, run_condition
 from alignsim.methods.base import Monitor
 from alignsim.methods.dpo import labelled_dpo_loss
 from alignsim.methods.online_dpo import OnlineDPO, OracleOnlineDPO, OwnPairs, fit_to_own_pairs
+from alignsim.methods.preference_fit import Supervised
 from alignsim.methods.raft import RAFT, Imitation, imitate_best
-from alignsim.methods.supervised import Supervised
+from alignsim.runs.condition import Condition, run_condition
 from tests.methods.test_stopping_and_diverging import Divergences
 
 SHORT, STEPS = Supervised(steps=60), OwnPairs(steps=60, prompts=8)

@@ -2,9 +2,9 @@ import torch
 
 from alignsim import SimplifiedEnvironment, train_policy_with_rlhf
 from alignsim.evaluation.measures import MEASURES
-from alignsim.experiment import Condition, run_condition
 from alignsim.methods.oracle_rlhf import OracleRLHF
 from alignsim.methods.rl.rloo import RLOO
+from alignsim.runs.condition import Condition, run_condition
 
 RL = RLOO(steps=30, prompts=8)
 

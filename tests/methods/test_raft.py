@@ -4,10 +4,10 @@ import torch
 from alignsim import PolicyModel, SimplifiedEnvironment
 from alignsim.config.schema import Evaluation
 from alignsim.evaluation.value import policy_value
-from alignsim.experiment import Condition, run_condition
 from alignsim.methods.base import Monitor
+from alignsim.methods.preference_fit import Supervised
 from alignsim.methods.raft import RAFT, Imitation, imitate_best
-from alignsim.methods.supervised import Supervised
+from alignsim.runs.condition import Condition, run_condition
 
 
 def best_of(probs, rewards, samples):

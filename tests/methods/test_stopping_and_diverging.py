@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from alignsim import SimplifiedEnvironment
-from alignsim.envs.preferences import PreferenceData, Preferences
-from alignsim.experiment import Condition, run_condition
+from alignsim.envs.pairs import PreferenceData, Preferences
 from alignsim.methods.base import Monitor
 from alignsim.methods.distilled_dpo import DistilledDPO
 from alignsim.methods.dpo import DPO
 from alignsim.methods.online_dpo import OnlineDPO, OracleOnlineDPO, OwnPairs
+from alignsim.methods.preference_fit import Supervised, fit_to_preferences
 from alignsim.methods.raft import RAFT, Imitation
 from alignsim.methods.rl.exact_gradient import ExactGradient
 from alignsim.methods.rl.grpo import GRPO
@@ -20,8 +20,8 @@ from alignsim.methods.rl.ppo import PPO
 from alignsim.methods.rl.reinforce import Reinforce
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import RLHF
-from alignsim.methods.supervised import Supervised, fit_to_preferences
 from alignsim.models.policy import PolicyModel
+from alignsim.runs.condition import Condition, run_condition
 
 
 class StoppedError(Exception):
@@ -144,7 +144,7 @@ def test_rl_on_a_reward_that_is_not_finite_marks_the_seed():
 
 
 def test_weights_that_are_not_finite_are_noticed_though_the_loss_is():
-    from alignsim.methods.optimiser import Optimisation, Optimiser
+    from alignsim.methods.optimizer import Optimisation, Optimiser
 
     parameters = {"w": torch.ones(2, 3)}
     optimiser = Optimiser(parameters, Optimisation(steps=5, learning_rate=0.1, warmup_steps=0))
@@ -159,7 +159,7 @@ def test_weights_that_are_not_finite_are_noticed_though_the_loss_is():
 
 
 def test_the_optimiser_is_torchs_adamw():
-    from alignsim.methods.optimiser import Optimisation, Optimiser
+    from alignsim.methods.optimizer import Optimisation, Optimiser
 
     settings = Optimisation(steps=20, learning_rate=0.05, weight_decay=0.1, warmup_steps=5)
     start = torch.randn(2, 4, generator=torch.Generator().manual_seed(0))

@@ -14,9 +14,9 @@ from alignsim import (
 from alignsim.config.schema import Evaluation
 from alignsim.evaluation.value import policy_value
 from alignsim.methods.base import Monitor
-from alignsim.methods.optimiser import Optimisation
+from alignsim.methods.optimizer import Optimisation
+from alignsim.methods.preference_fit import Supervised, minibatches
 from alignsim.methods.rl.rloo import RLOO, rloo_loss
-from alignsim.methods.supervised import Supervised, minibatches
 
 SHORT = Supervised(steps=60, batch_size=32)
 

@@ -11,9 +11,9 @@ from alignsim.config.schema import Evaluation
 from alignsim.evaluation.value import policy_value, soft_optimal_value
 from alignsim.methods.base import Monitor, Task
 from alignsim.methods.dpo import DPO, train_policy_with_dpo
+from alignsim.methods.preference_fit import Supervised
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import RLHF
-from alignsim.methods.supervised import Supervised
 from alignsim.methods.two_stage import train_reward_model
 from alignsim.models.config import ModelConfig, RewardModelConfig
 from alignsim.models.linear import Linear

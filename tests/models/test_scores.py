@@ -6,9 +6,10 @@ import torch
 from alignsim import PolicyModel, RewardModel, SimplifiedEnvironment
 from alignsim.config.schema import Evaluation
 from alignsim.evaluation.value import policy_value, soft_optimal_value
+from alignsim.models.heads import centred_head, log_ratio_head
 from alignsim.models.made import MADE
+from alignsim.models.made_kernels import differentiable_scores
 from alignsim.models.network import by_response
-from alignsim.models.scores import centred_head, log_ratio_head, scored
 
 NETWORKS = [MADE(), MADE(hidden_dim=5, n_layers=1), MADE(hidden_dim=21, n_layers=3), MADE(prefix=False)]
 
@@ -40,8 +41,8 @@ def by_autograd(net, parameters, prompts, responses, score):
 def by_hand(net, parameters, prompts, responses, head):
     leaves = {name: p.clone().requires_grad_(True) for name, p in parameters.items()}
     with torch.no_grad():
-        logits, activations = net.forward(leaves, prompts, responses)
-    scores = scored(net, leaves, logits, activations, head)
+        logits, activations = net.kernels.forward(leaves, prompts, responses)
+    scores = differentiable_scores(net.kernels, leaves, logits, activations, head)
     return scores, torch.autograd.grad((scores**2).sum(), list(leaves.values()))
 
 
@@ -198,8 +199,8 @@ def test_the_weights_of_a_pass_must_not_change_before_its_gradient():
     _, net, parameters, prompts, responses = world(MADE(), 2)
     leaves = {name: p.requires_grad_(True) for name, p in parameters.items()}
     with torch.no_grad():
-        passed = net.forward(leaves, prompts, responses)
-    scores = scored(net, leaves, *passed, centred_head(1.0))
+        passed = net.kernels.forward(leaves, prompts, responses)
+    scores = differentiable_scores(net.kernels, leaves, *passed, centred_head(1.0))
     with torch.no_grad():
         leaves["output.weight"].add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -210,8 +211,8 @@ def test_the_gradient_of_a_pass_can_be_taken_once():
     _, net, parameters, prompts, responses = world(MADE(), 2)
     leaves = {name: p.requires_grad_(True) for name, p in parameters.items()}
     with torch.no_grad():
-        passed = net.forward(leaves, prompts, responses)
-    total = scored(net, leaves, *passed, centred_head(1.0)).sum()
+        passed = net.kernels.forward(leaves, prompts, responses)
+    total = differentiable_scores(net.kernels, leaves, *passed, centred_head(1.0)).sum()
     total.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="was taken before"):
         total.backward()

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
+from alignsim._lazy import torch
 from alignsim.config.problems import ConfigurationError
 from alignsim.config.schema import STRICT, Component
-from alignsim.lazy import torch
 from alignsim.methods.base import Monitor
 from alignsim.methods.on_policy import PolicyFit, Reward, Stage, Step, fresh_responses, take_steps
 from alignsim.models.base import StackedModel

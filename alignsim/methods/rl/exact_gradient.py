@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from alignsim._lazy import torch
 from alignsim.config.problems import Problem
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
-from alignsim.lazy import torch
 from alignsim.methods.on_policy import Reward, Stage, Step
 from alignsim.methods.rl.base import PolicyOptimiser
 from alignsim.models.policy import PolicyModel

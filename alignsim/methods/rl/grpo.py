@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
-from alignsim.lazy import torch
 from alignsim.methods.losses import clipped_surrogate, group_normalised_advantage, k3_kl, kl_penalised_reward
 from alignsim.methods.rl.base import Batch, PolicyGradient
 

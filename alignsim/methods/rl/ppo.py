@@ -8,12 +8,12 @@ from typing import Annotated
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
-from alignsim.lazy import torch
 from alignsim.methods.losses import clipped_surrogate, generalised_advantage
 from alignsim.methods.rl.base import Batch, PolicyGradient
+from alignsim.models.critic import ValueModel
 from alignsim.models.policy import PolicyModel
-from alignsim.models.value import ValueModel
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

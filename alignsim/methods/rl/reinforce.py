@@ -8,8 +8,8 @@ from typing import Annotated
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
-from alignsim.lazy import torch
 from alignsim.methods.losses import kl_penalised_reward, leave_one_out_advantage
 from alignsim.methods.rl.base import Batch, PolicyGradient
 

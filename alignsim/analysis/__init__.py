@@ -1,0 +1,1 @@
+"""Studies, once trained: read, summarized and judged. Nothing here trains or draws."""

@@ -1,0 +1,1 @@
+"""Claims: checked and registered before training, then judged by the seeds that they are about."""

@@ -1,0 +1,140 @@
+"""The jobs of a sweep: every combination of choices, for every draw of the intervals, and what patterns stand for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.types import Override, RangeSweep
+
+from alignsim.cli.compose import Composition, groups_of, plain_values
+from alignsim.cli.intervals import drawn, interval_of
+from alignsim.cli.wildcards import as_typed, given, is_optional, is_pattern, matching, no_match
+from alignsim.config.checking import check
+from alignsim.config.problems import NO_VALUE, Problem
+from alignsim.config.schema import RandomSearch
+
+#: Conditions of a command at most: each is composed and checked before any is trained.
+MOST_JOBS = 100_000
+
+
+class Planner:
+    """What the overrides of one command line mean, job by job.
+
+    Args:
+        composition: what jobs compose to.
+        prefix: the sign with which Hydra sets a key.
+        problems: extended in place.
+    """
+
+    def __init__(self, composition: Composition, prefix: Callable[[str], str], problems: list[Problem]) -> None:
+        self._composition, self._prefix, self._problems = composition, prefix, problems
+        self._found: set[str] = set()
+
+    def jobs(self, overrides: list[Override]) -> list[list[str]]:
+        """The overrides of each job of a sweep."""
+        patterns = [override for override in overrides if is_pattern(override)]
+        rest = [override for override in overrides if not is_pattern(override)]
+        intervals = [override for override in overrides if interval_of(override) is not None]
+        search = self._search(rest, intervals)
+        jobs: list[list[str]] = []
+        too_many = Problem("-m", NO_VALUE, f"more than {MOST_JOBS:,} conditions in one command")
+        if (search.draws or 1) * math.prod(map(number_of_values, rest)) > MOST_JOBS:
+            self._problems.append(too_many)
+            return jobs
+        for draw in range(search.draws or 1):
+            left_out = intervals if search.defaults and draw == 0 else []
+            lines = [_drawn(override, draw, search) for override in rest if override not in left_out]
+            shown = [pattern for pattern in patterns if pattern not in left_out]
+            for job in _product(self._composition.parse(lines)):
+                found = [o for pattern in shown for o in self._matches(pattern, job)]
+                if len(jobs) + math.prod(map(number_of_values, found)) > MOST_JOBS:
+                    self._problems.append(too_many)
+                    return []
+                own = self._composition.parse([_drawn(override, draw, search) for override in found])
+                jobs += [[*job, *more] for more in _product(own)]
+        return jobs
+
+    def corners(self, overrides: list[Override]) -> list[list[str]]:
+        """Two jobs of a sweep that is not known beforehand: the first and the last value of everything."""
+        return [[_end(override, end) for override in overrides] for end in (0, -1)]
+
+    def without_patterns(self, arguments: dict[str, list[Override]]) -> dict[str, list[Override]]:
+        """The same with the keys that patterns stand for, for one job or a sweeper that knows no patterns."""
+        first, last = self.corners([override for (override,) in arguments.values() if not is_pattern(override)])
+        found = {}
+        for argument, (override,) in arguments.items():
+            found[argument] = [override]
+            if is_pattern(override):
+                found[argument], other = self._matches(override, first), self._matches(override, last)
+                if found[argument] != other:
+                    message = "stands for other keys in other jobs of a search: search one method at a time"
+                    self._problems.append(Problem(as_typed(override.key_or_group), given(override), message))
+        return found
+
+    def note_patterns_in_vain(self, patterns: list[Override]) -> None:
+        """Note those that may stand for nothing in a job, and stood for nothing in any."""
+        vain = [o for o in patterns if is_optional(o) and o.key_or_group not in self._found]
+        self._problems += [no_match(pattern, self._composition.keys_seen, "") for pattern in vain]
+
+    def _search(self, overrides: list[Override], intervals: list[Override]) -> RandomSearch:
+        """How the intervals of a sweep are drawn; one draw where there are none."""
+        if not intervals:
+            return RandomSearch()
+        fixed = [override.input_line or "" for override in overrides if not override.is_sweep_override()]
+        try:
+            values = plain_values(self._composition.compose(fixed)[0]).get("random", {})
+        except Exception:  # checking the first draw will show why
+            values = {"draws": 1}
+        search = check(RandomSearch, values, "random", self._problems) or RandomSearch(draws=1)
+        if search.draws is None:
+            message = "an interval needs random.draws=N (random search) or hydra/sweeper=optuna_search"
+            self._problems += [Problem(as_typed(o.key_or_group), given(o), message) for o in intervals]
+        return search
+
+    def _matches(self, pattern: Override, job: list[str]) -> list[Override]:
+        """An override for each key that a pattern stands for in a job and the job does not set by itself."""
+        keys = self._composition.keys(job)
+        found = matching(pattern, keys)
+        self._found |= {pattern.key_or_group} if found else set()
+        if keys and not found and not is_optional(pattern):
+            self._problems.append(no_match(pattern, keys, groups_of(job)))
+        own = {argument.lstrip("+").partition("=")[0] for argument in job}
+        return self._composition.parse(
+            [f"{self._prefix(key)}{key}={given(pattern)}" for key in found if key not in own]
+        )
+
+
+def number_of_values(override: Override) -> int:
+    """How many values an override has, an interval one; they are not listed."""
+    if not override.is_sweep_override() or interval_of(override) is not None:
+        return 1
+    sweep = override.value()
+    if not isinstance(sweep, RangeSweep):
+        return len(list(override.sweep_string_iterator()))
+    assert sweep.start is not None  # the grammar has no range without
+    assert sweep.stop is not None
+    return max(0, math.ceil((sweep.stop - sweep.start) / sweep.step)) if sweep.step else 0
+
+
+def _product(overrides: Sequence[Override]) -> list[list[str]]:
+    """Every combination of choices, as Hydra's basic sweeper makes them."""
+    return [job for batch in BasicSweeper.split_arguments(list(overrides), None) for job in batch]
+
+
+def _drawn(override: Override, draw: int, search: RandomSearch) -> str:
+    """An override as it was typed, but for an interval, which is drawn from."""
+    return drawn(override, draw, search.seed) if interval_of(override) is not None else override.input_line or ""
+
+
+def _end(override: Override, end: int) -> str:
+    """An override with the first or the last value of its sweep."""
+    if (interval := interval_of(override)) is not None:
+        return f"{override.get_key_element()}={(interval.low, interval.high)[end]}"
+    if isinstance(sweep := override.value(), RangeSweep):
+        assert sweep.start is not None  # the grammar has no range without
+        return f"{override.get_key_element()}={sweep.start + (0, number_of_values(override) - 1)[end] * sweep.step}"
+    if override.is_sweep_override():
+        return f"{override.get_key_element()}={list(override.sweep_string_iterator())[end]}"
+    return override.input_line or ""

@@ -1,0 +1,117 @@
+"""What `train` does with a command line that is known to be good: its jobs planned, its claims registered, all run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from alignsim.analysis.claims.conditions import problems_of
+from alignsim.analysis.claims.preregistration import register
+from alignsim.cli.arguments import FOR_THE_WHOLE_SWEEP, NAMED_BY, CommandLine
+from alignsim.cli.compose import plain_values
+from alignsim.cli.hydra_plugins import taking_part
+from alignsim.config.problems import ConfigurationError, Problem
+from alignsim.runs.job import Job, Report
+from alignsim.runs.sweep import Sweep, Worker
+from alignsim.runs.train_config import TrainConfig, load
+
+
+def carry_out(line: CommandLine, command: str, in_hydra: Callable[[Callable[[DictConfig], Report]], None]) -> bool:
+    """Train what a command line says, and tell how it went.
+
+    Args:
+        line: as it was checked.
+        command: what the user typed.
+        in_hydra: lets Hydra run a task for each job.
+
+    Returns:
+        Whether nothing failed.
+    """
+    sweep = Sweep(command, line.multirun)
+    _plan(sweep, line)
+    if line.jobs[0].config.run.dry_run:
+        sweep.dry_run()
+        return True
+    _register_claims(line, command)
+    gave_up = False
+    try:
+        if not sweep.jobs or sweep.skip_finished():
+            with taking_part(sweep):
+                in_hydra(_task(sweep.worker))
+    except Exception as error:
+        if line.planned or not sweep.ledger.reports:
+            raise
+        gave_up = True
+        print(f"the sweeper gave up: {error}", file=sys.stderr)
+    finally:
+        sweep.close()
+        if line.multirun and sweep.ledger.reports:
+            print(sweep.ledger.table(best=not sweep.jobs), flush=True)
+    return not (sweep.ledger.has_failed or gave_up)
+
+
+def _task(worker: Worker) -> Callable[[DictConfig], Report]:
+    """What is run for each job; launchers pickle it with the worker."""
+
+    def run(values: DictConfig) -> Report:
+        settings = HydraConfig.get()
+        started_in = Path(settings.runtime.cwd)
+        root = Path() if started_in == Path.cwd() else started_in
+        choices = {str(group): str(option) for group, option in settings.runtime.choices.items()}
+        return worker.run(job_of(load(plain_values(values)), choices, settings.overrides.task, root))
+
+    return run
+
+
+def _plan(sweep: Sweep, line: CommandLine) -> None:
+    """What is known beforehand of the jobs of a command."""
+    jobs = {tuple(job.overrides): job_of(job.config, job.choices, job.overrides) for job in line.jobs}
+    if line.planned:
+        _check_claims(list(jobs.values()), line)
+    sweep.plan(jobs, line.planned)
+    if not line.planned and line.jobs[0].config.run.dry_run:
+        problem = Problem("dry_run", True, "cannot tell: this sweeper chooses its conditions as it goes")
+        raise ConfigurationError([problem])
+
+
+def _check_claims(jobs: Sequence[Job], line: CommandLine) -> None:
+    """Refuse claims that could not be judged; where the user trains a part of what a preset sweeps, only say so."""
+    claims = jobs[0].config.run.claims
+    if problems := problems_of(claims, [job.values for job in jobs]) if claims else []:
+        if not line.narrowed:
+            raise ConfigurationError(problems)
+        print(f"claims cannot all be judged from these conditions alone: {'; '.join(map(str, problems))}")
+
+
+def _register_claims(line: CommandLine, command: str) -> None:
+    """Write down what is predicted of each study, before anything is trained."""
+    studies = {Path(job.config.run.output_dir, job.config.run.study): job.config.run for job in line.jobs}
+    for folder, run in studies.items():
+        if run.claims or run.question:
+            for told in register(folder, run.question, run.claims, run.seeds.count, command):
+                print(told)
+
+
+def job_of(config: TrainConfig, choices: Mapping[str, str], overrides: Sequence[str], root: Path = Path()) -> Job:
+    """The job that a checked configuration describes.
+
+    Args:
+        config: the configuration.
+        choices: the chosen option of each group.
+        overrides: what the command line says of this job.
+        root: the folder that `output_dir` is relative to.
+    """
+    method, env = (choices[group].replace("/", "-") for group in NAMED_BY)
+    key = tuple(override for override in overrides if not override.lstrip("+~").startswith("hydra"))
+    changes = {change.partition("=")[0]: change for change in (override.lstrip("+") for override in key)}.values()
+    return Job(config, method, env, key, tuple(change for change in changes if _tells_jobs_apart(change)), root)
+
+
+def _tells_jobs_apart(change: str) -> bool:
+    """Whether people want to see an override beside the names of the method and the environment."""
+    key = change.partition("=")[0]
+    return key not in ("method", "env", "checkpoint_every") and key.partition(".")[0] not in FOR_THE_WHOLE_SWEEP

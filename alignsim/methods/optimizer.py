@@ -1,0 +1,123 @@
+"""The optimiser that every stage shares: AdamW with warm-up and cosine decay over seed-stacked parameters."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import field
+from typing import Any
+
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from alignsim._lazy import torch
+from alignsim.config.schema import STRICT
+from alignsim.models.network import Parameters
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Optimisation:
+    """How a stage takes its steps.
+
+    Attributes:
+        steps: gradient steps at most.
+        learning_rate: at its peak.
+        weight_decay: decoupled (Loshchilov & Hutter 2019).
+        warmup_steps: the learning rate rises linearly over these, then falls to 0 along a half cosine.
+    """
+
+    steps: PositiveInt
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat = 0.01
+    warmup_steps: NonNegativeInt = 50
+
+    def schedule(self, step: int) -> float:
+        """The learning rate of a step from 0, in (0, learning_rate]."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        progress = (step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)
+        return self.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+
+
+def tuned(settings: type, **values: Any) -> Any:
+    """A field with a method's own settings by default; its YAML file has the same, and says who chose them."""
+    return field(default_factory=lambda: settings(**values))
+
+
+class Optimiser:
+    """AdamW on a dictionary of stacked parameters; each seed's update depends on its own gradient alone.
+
+    On the operation behind torch's fused AdamW: `torch.optim.AdamW` makes every process import torch's compiler, which
+    takes a second, and its bookkeeping as long as the step of a small network.
+
+    Attributes:
+        diverged_at: the first step, from 1, at which a seed's loss was not finite, or after which `note_divergence`
+            found its weights so; 0 while there is none, (S,).
+    """
+
+    def __init__(self, parameters: Parameters, settings: Optimisation) -> None:
+        self._settings = settings
+        self._leaves = list(parameters.values())
+        for leaf in self._leaves:
+            leaf.requires_grad_(True)
+        device = self._leaves[0].device
+        self._means = [torch.zeros_like(leaf) for leaf in self._leaves]  # of the gradient
+        self._squares = [torch.zeros_like(leaf) for leaf in self._leaves]  # of its square
+        self._taken = torch.zeros((), device=device)
+        self._ones = torch.ones(len(self._leaves[0]), device=device)  # the derivative of the sum of the losses
+        self.diverged_at = torch.zeros(len(self._leaves[0]), dtype=torch.long, device=device)
+
+    def step(self, step: int, losses: torch.Tensor) -> None:
+        """One descent step on the losses of all seeds, (S,). They share no parameter, so their sum keeps them apart."""
+        gradients = torch.autograd.grad(losses, self._leaves, self._ones)
+        with torch.no_grad():
+            self._taken += 1
+            torch._fused_adamw_(
+                *(self._leaves, gradients, self._means, self._squares, [], [self._taken] * len(gradients)),
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=self._settings.schedule(step),
+                weight_decay=self._settings.weight_decay,
+                eps=1e-8,
+                maximize=False,
+            )
+
+    def note_divergence(self, step: int, losses: torch.Tensor) -> None:
+        """Note the seeds whose losses or weights are not finite; both may show it before the other does.
+
+        Args:
+            step: how many steps were taken.
+            losses: of the last steps, (steps, S).
+        """
+        taken = torch.arange(step - len(losses) + 1, step + 1, device=losses.device)[:, None]
+        first = torch.where(torch.isfinite(losses), step + 1, taken).amin(0)
+        finite = torch.ones_like(self.diverged_at, dtype=torch.bool)
+        for leaf in self._leaves:
+            finite &= torch.isfinite(leaf.detach()).flatten(1).all(1)
+        first = torch.where(finite, first, first.clamp(max=step))
+        self.diverged_at = torch.where((self.diverged_at == 0) & (first <= step), first, self.diverged_at)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, tensors by reference."""
+        return {
+            "parameters": [leaf.detach() for leaf in self._leaves],
+            "means": self._means,
+            "squares": self._squares,
+            "taken": self._taken,
+            "diverged_at": self.diverged_at,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state, bit for bit."""
+        ours = self.state()
+        with torch.no_grad():
+            for name in ("parameters", "means", "squares"):
+                for tensor, value in zip(ours[name], state[name], strict=True):
+                    tensor.copy_(value)
+            self._taken.copy_(state["taken"])
+        self.diverged_at = state["diverged_at"]
+
+    def close(self) -> None:
+        """Leave plain tensors behind, without gradients."""
+        for leaf in self._leaves:
+            leaf.requires_grad_(False)

@@ -1,0 +1,209 @@
+"""Learning curves: losses on pairs, the policy's true value, and both rewards where it learns from its own samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from alignsim.analysis.load import load_histories
+from alignsim.analysis.study import Study, flat
+from alignsim.report.figures.layout import columns_of, finish, new_figure
+from alignsim.report.figures.means import intervals, means
+from alignsim.report.figures.scales import level_line
+from alignsim.report.figures.style import (
+    Dash,
+    Drawing,
+    Look,
+    broken,
+    interval_notes,
+    looks,
+    more_of,
+    name_of,
+    seed_counts,
+    settings_of,
+    signed,
+    spread,
+)
+
+#: More settings, variants or points of a curve than these are thinned out.
+_MOST_SETTINGS, _MOST_VARIANTS, _MOST_POINTS = 6, 4, 41
+
+#: Points times seeds of a curve; many seeds need fewer points, for time.
+_IN_A_CURVE = 2000
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A row of the figure: its label, what is drawn solid with a band, and what dashed."""
+
+    label: str
+    solid: str
+    dashed: str = ""
+    dashed_band: bool = False
+
+
+_LOSSES = ("validation_loss", "training_loss")
+
+_PANELS = (
+    _Panel("Loss, mean over pairs\n(solid: validation,\ndashed: training)", *_LOSSES),
+    _Panel("True normalized value\nof the policy", "normalized_value"),
+    _Panel("Reward of the policy\n(solid: true,\ndashed: learned)", "true_reward", "learned_reward", dashed_band=True),
+)
+
+#: The first panel where losses are of different kinds: one scale for all of them.
+_RELATIVE = _Panel("Loss over that at the start\n(solid: validation,\ndashed: training)", *_LOSSES)
+
+#: Losses before any step are as good as equal, unless they are of different kinds.
+_AS_GOOD_AS_EQUAL = 2
+
+#: Of so many settings at most the end is told in the title.
+_MOST_TOLD = 3
+
+_READING = (
+    "Above, a validation loss that rises while the training loss falls is overfitting; "
+    "the weights of the lowest one are kept; losses of different kinds are not to be compared. "
+    "In the middle is how good the policy truly is while it trains. "
+    "Below, where the learned reward leaves the true one, the policy exploits errors of its reward model. "
+    "The numbers are in the history.csv of each condition."
+)
+
+
+def draw(study: Study) -> list[Drawing]:
+    """Columns are settings; nothing where no training curves are left."""
+    settings = settings_of(study)
+    shown = spread(settings, _MOST_SETTINGS)
+    styles = dict(list(looks(study.rows).items())[:_MOST_VARIANTS])
+    if study.folder is None or "run" not in study.rows or study.searched:
+        return []
+    rows = study.rows[study.rows.setting.isin(shown) & study.rows.variant.isin(styles)]
+    curves = _carried_on(load_histories(study, rows.run.unique())).merge(rows[["run", "seed", "setting", "variant"]])
+    for name in {"true_reward", *(measure for panel in _PANELS for measure in (panel.solid, panel.dashed))} - {""}:
+        curves[name] = curves.get(name, np.nan)
+    curves["true_reward"] = curves.true_reward.where(_on_own_samples(curves))
+    curves["learned_reward"] = curves.learned_reward.where(_has_learned_from_pairs(curves))
+    before = _before(curves)
+    if relative := before.max() > _AS_GOOD_AS_EQUAL * before.min() > 0:
+        curves[list(_LOSSES)] = curves[list(_LOSSES)].div(before, axis=0)
+    panels = [_RELATIVE if relative and panel is _PANELS[0] else panel for panel in _PANELS]
+    panels = [panel for panel in panels if curves[panel.solid].notna().any()]
+    if not panels:
+        return []
+    shown = [setting for setting in shown if (curves.setting == setting).any()]
+    hidden = (len(settings) - len(shown), study.rows.variant.nunique() - len(styles))
+    return [_draw_curves(study, curves, panels, shown, styles, hidden)]
+
+
+def _carried_on(curves: pd.DataFrame) -> pd.DataFrame:
+    """The curves with each seed that stopped before others of its stage kept at its last numbers."""
+    stages = []
+    for (run, phase), stage in curves.groupby(["run", "phase"], sort=False):
+        wide = stage.drop(columns=["run", "phase"]).pivot_table(index="step", columns="seed", dropna=False)
+        taken = wide.notna().T.groupby(level=0).any().T  # whether any seed has a measure at a step
+        carried = wide.ffill().where(taken.reindex(columns=wide.columns, level=0))
+        stages.append(carried.stack("seed", future_stack=True).reset_index().assign(run=str(run), phase=str(phase)))
+    return pd.concat(stages, ignore_index=True) if stages else curves
+
+
+def _before(curves: pd.DataFrame) -> pd.Series[float]:
+    """The first validation loss of each row's stage and seed: as a rule that before its first step."""
+    ordered = curves.sort_values("step")
+    return ordered.groupby(["run", "phase", "seed"]).validation_loss.transform("first").reindex(curves.index)
+
+
+def _on_own_samples(curves: pd.DataFrame) -> pd.Series[bool]:
+    """Which rows belong to a stage in which a policy learns from rewards of what it writes."""
+    return curves.learned_reward.notna().groupby([curves.run, curves.phase]).transform("any")
+
+
+def _has_learned_from_pairs(curves: pd.DataFrame) -> pd.Series[bool]:
+    """Which rows are of a run that fitted something to pairs: in any other, samples are rewarded by the true reward."""
+    return curves.validation_loss.notna().groupby(curves.run).transform("any")
+
+
+def _draw_curves(
+    study: Study,
+    curves: pd.DataFrame,
+    panels: list[_Panel],
+    shown: list[str],
+    styles: dict[str, Look],
+    hidden: tuple[int, int],
+) -> Drawing:
+    width = float(np.clip(1.0 + 1.6 * len(shown), 7.2, 10.2))
+    characters = int(10.5 * (width - 1.0) / len(shown))
+    names = [broken(setting, characters - 1) for setting in shown]
+    lines = max(name.count("\n") + 1 for name in names)
+    figure = new_figure(width, 0.6 + 0.15 * lines + 1.75 * len(panels))
+    grid = columns_of(figure, len(panels), len(shown))
+    for panel, line in zip(panels, grid, strict=True):
+        line[0].set_ylabel(panel.label, fontsize=9)
+        places = dict(zip(shown, line, strict=True))
+        _draw_measure(places, curves, panel.solid, styles, "-", band=True)
+        if panel.dashed:
+            _draw_measure(places, curves, panel.dashed, styles, "--", band=panel.dashed_band)
+        if panel.solid == "normalized_value":
+            for axes in line:
+                for at in (0, 1):
+                    level_line(axes, at)
+    for axes, name in zip(grid[0], names, strict=True):
+        axes.set_title(name, fontsize=9)
+    last = float(curves.step.max())
+    for axes in grid[-1]:
+        axes.set_xlabel("Step of the stage", fontsize=9)
+        axes.set_xlim(-0.03 * last, 1.03 * last)
+        axes.locator_params(axis="x", nbins=3 if len(shown) > 3 else 5)
+    handles = [look.handle(variant) for variant, look in styles.items() if (curves.variant == variant).any()]
+    notes = [f"Lines: mean over {seed_counts(study.rows)}; one that has stopped stays as it was. Bands: its interval."]
+    notes[0] += more_of(hidden[0], "setting") + more_of(hidden[1], "variant")
+    notes += [
+        "Rewards: the learned one of the samples that the policy trains on, the true one on held-out prompts."
+    ] * (len(panels) == len(_PANELS))
+    notes += interval_notes(study, study.rows)
+    titles = _titles(curves, list(styles), len(shown))
+    return finish("learning_curves", "Learning curves", titles, _READING, figure, handles, notes)
+
+
+def _draw_measure(
+    axes: dict[str, Axes], curves: pd.DataFrame, measure: str, styles: dict[str, Look], dash: Dash, band: bool
+) -> None:
+    """One measure in the axes of every setting, a line for each variant."""
+    by = ["variant", "setting", "phase", "step"]
+    known = _thinned(curves[[*by, "seed", measure]].dropna(subset=measure))
+    table = means(known, by, measure) if band else known.groupby(by).agg(mean=(measure, "mean")).reset_index()
+    for (variant, setting, _), points in table.groupby(by[:3]):
+        look, width = styles[str(variant)], 1.8 if dash == "-" else 1.1
+        axes[str(setting)].plot(points.step, points["mean"], color=look.colour, linestyle=dash, lw=width)
+        if dash == "-":
+            marks = points.iloc[[-1]]
+            axes[str(setting)].plot(marks.step, marks["mean"], color=look.colour, marker=look.marker, ms=5)
+        if band:
+            axes[str(setting)].fill_between(
+                points.step, points.low, points.high, color=look.colour, alpha=0.2, linewidth=0
+            )
+
+
+def _thinned(known: pd.DataFrame) -> pd.DataFrame:
+    """The rows at so many steps of each curve as are drawn, of those that all its seeds have reached."""
+    by = ["variant", "setting", "phase"]
+    counts = known.groupby([*by, "step"]).size().rename("n").reset_index()
+    counts = counts[counts.n == counts.groupby(by).n.transform("max")]
+    most = int(np.clip(_IN_A_CURVE / max(known.seed.nunique(), 1), 11, _MOST_POINTS))
+    kept = [group.iloc[spread(range(len(group)), most)] for _, group in counts.groupby(by)]
+    return known.merge(pd.concat(kept)[[*by, "step"]]) if kept else known
+
+
+def _titles(curves: pd.DataFrame, variants: list[str], n_settings: int) -> list[str]:
+    """By how much the learned reward is above the true one at last; a mean over unlike settings says little."""
+    titles = ["Losses, true value and rewards along training"]
+    both = curves.assign(exploited=curves.learned_reward - curves.true_reward).dropna(subset="exploited")
+    ends = both.sort_values("step").groupby(["variant", "setting", "seed"], as_index=False).last()
+    if len(ends) > 0 and n_settings <= _MOST_TOLD:
+        table = means(ends, ["variant", "setting"], "exploited")
+        parts = []
+        for variant, setting, interval in zip(table.variant, table.setting, intervals(table), strict=True):
+            place = f" in {flat(str(setting))}" if n_settings > 1 else ""
+            parts += [f"{signed(interval)} with {name_of(variant)}{place}"] * (variant in variants)
+        titles.append(f"Learned minus true reward at the end of training: {'; '.join(parts)}")
+    return titles

@@ -1,0 +1,98 @@
+"""The tall form of a figure of many conditions: a row for each, marks with intervals beside each other in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from alignsim.analysis.statistics import Interval
+from alignsim.report.figures.layout import WIDTH, new_figure
+from alignsim.report.figures.scales import mark_reference_and_optimum, value_limits
+from alignsim.report.figures.style import (
+    Dash,
+    Look,
+    broken,
+    shortened,
+)
+
+_NAME_CHARACTERS, _NAME_LINES, _MOST_NAME_LINES = 44, 2, 5
+
+#: How many inches wide a legend above may be.
+LEGEND_ROOM = 4.5
+
+
+@dataclass(frozen=True)
+class Lane:
+    """What stands on one line of a row.
+
+    Attributes:
+        look: its colour and marker.
+        interval: the mean and its interval.
+        seeds: one number for each seed, drawn as faint marks.
+        dash: of its interval.
+    """
+
+    look: Look
+    interval: Interval
+    seeds: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    dash: Dash = "-"
+
+
+def draw_long(names: Sequence[str], rows: Sequence[Sequence[Lane]], written: Sequence[str], label: str) -> Figure:
+    """Draw a row for each name, from the top down.
+
+    Args:
+        names: what each row is called, on two lines and cut off where it is too long; on more where rows would then
+            be called the same.
+        rows: the lanes of each.
+        written: what stands at the right of each.
+        label: of the axis of the numbers.
+    """
+    names = _cut(names)
+    deepest = max(len(lanes) for lanes in rows)
+    text_lines = max(text.count("\n") + 1 for text in (*written, *names))
+    inches = max(0.11 * deepest + 0.08, 0.15 * text_lines + 0.06)
+    figure = new_figure(WIDTH, 0.9 + inches * len(names))
+    axes = figure.subplots()
+    numbers = [v for lanes in rows for lane in lanes for v in (*lane.interval[:3], *lane.seeds)]
+    axes.set_xlim(*value_limits(np.nanmin(numbers), np.nanmax(numbers)))
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    for y, lanes in enumerate(rows):
+        for k, lane in enumerate(lanes):
+            _draw_lane(axes, y + 0.7 * ((k + 0.5) / len(lanes) - 0.5), lane)
+    for y in range(0, len(names), 2):
+        axes.axhspan(y - 0.5, y + 0.5, color="0.96", zorder=-2, linewidth=0)
+    mark_reference_and_optimum(axes, along="x")
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.set_xlabel(label)
+    for y, text in enumerate(written):
+        axes.text(1.01, y, text, transform=axes.get_yaxis_transform(), fontsize=8, va="center", linespacing=1.0)
+    return figure
+
+
+def _cut(names: Sequence[str]) -> list[str]:
+    """The names on as few lines as tell them apart."""
+    cut: list[str] = []
+    for lines in range(_NAME_LINES, _MOST_NAME_LINES + 1):
+        cut = [broken(shortened(name, lines * _NAME_CHARACTERS - 8), _NAME_CHARACTERS) for name in names]
+        cut = ["\n".join(name.splitlines()[:lines]) for name in cut]
+        if len(set(cut)) == len(set(names)):
+            break
+    return cut
+
+
+def _draw_lane(axes: Axes, y: float, lane: Lane) -> None:
+    mean, low, high, n = lane.interval
+    look = lane.look
+    axes.scatter(lane.seeds, np.full(len(lane.seeds), y), s=7, color=look.colour, alpha=0.3, linewidths=0, marker="o")
+    if n > 1:
+        axes.plot([low, high], [y, y], color=look.colour, lw=1.6, linestyle=lane.dash, solid_capstyle="butt")
+    axes.plot([mean], [y], marker=look.marker, color=look.colour, ms=4.5, linestyle="none")

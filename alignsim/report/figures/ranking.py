@@ -1,0 +1,120 @@
+"""Many methods in one figure: a row for each, ordered by value, the reference policy and the optimum marked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from alignsim.analysis.statistics import three
+from alignsim.analysis.study import MANY_METHODS, Study, flat
+from alignsim.report.figures.layout import WIDTH, finish, new_figure
+from alignsim.report.figures.means import ENDS, means
+from alignsim.report.figures.scales import mark_reference_and_optimum, value_limits
+from alignsim.report.figures.style import (
+    Drawing,
+    broken,
+    interval_notes,
+    known_look,
+    name_of,
+    seed_counts,
+    settings_of,
+    shortened,
+    with_value,
+)
+
+#: More settings or rows make no readable figure.
+_MOST_SETTINGS, _MOST_ROWS = 4, 60
+
+#: Values below are not drawn to scale: an arrow points at them, and their number is written.
+FLOOR = -0.5
+
+_NAME_CHARACTERS = 34
+
+
+def draw(study: Study) -> list[Drawing]:
+    """A dot and an interval for each method, settings side by side; ordered where the methods differ most."""
+    study = with_value(study)
+    settings = settings_of(study)
+    if study.rows.method.nunique() < MANY_METHODS or not 1 <= len(settings) <= _MOST_SETTINGS or study.searched:
+        return []
+    table = means(study.rows, ["setting", "variant"])
+    values = table.pivot(index="variant", columns="setting", values="mean")[settings]
+    if len(values) > _MOST_ROWS:
+        return []
+    shown = values.clip(lower=FLOOR)
+    widest = str((shown.max() - shown.min()).idxmax())
+    order = values.assign(best=values.max(axis=1)).sort_values([widest, "best"], ascending=False).index
+    names = _names(study.rows)
+    low, high = value_limits(max(table.low.fillna(table["mean"]).min(), FLOOR), table.high.fillna(table["mean"]).max())
+    width = WIDTH if len(settings) < 3 else 10.0
+    figure = new_figure(width, 1.35 + 0.2 * len(order))
+    panels = figure.subplots(1, len(settings), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, setting in zip(panels, settings, strict=True):
+        members = table[table.setting == setting].set_index("variant").reindex(order)
+        axes.set_xlim(low, high)
+        axes.set_ylim(len(order) - 0.4, -0.6)
+        _draw_panel(axes, members)
+        title = broken(flat(setting), int(11 * (width - 2) / len(settings)))
+        axes.set_title("\n".join(title.splitlines()[:3]), fontsize=9, pad=26)
+    panels[0].set_yticks(range(len(order)), [names[variant] for variant in order], fontsize=8)
+    reading = (
+        "Rows are methods, best first where they differ most. A dot is the mean over seeds, the line through it its "
+        "95 % interval, the number at the right the mean. At 1 a policy is optimal, at 0 it is no better than the "
+        "reference policy. Neighbours in the order need not differ: seeds are paired, so differences that count are "
+        "those of the comparison."
+    )
+    notes = [f"Normalized value: mean and interval over {seed_counts(study.rows)}. Ordered by {flat(widest)}."]
+    if (table.low.fillna(table["mean"]) < low).any():
+        notes.append(f"Arrows point at what lies below {low:.2f}.")
+    notes += interval_notes(study, study.rows)
+    return [finish("ranking", "Every method", _titles(values, names), reading, figure, [], notes)]
+
+
+def _names(rows: pd.DataFrame) -> dict[str, str]:
+    """What each variant is called: by its method alone where the method has no other variant."""
+    pairs = rows[["method", "variant"]].drop_duplicates()
+    alone = pairs.method.map(pairs.method.value_counts()) == 1
+    told = pairs.variant.where(~alone, pairs.method)
+    return {v: shortened(name_of(name), _NAME_CHARACTERS) for v, name in zip(pairs.variant, told, strict=True)}
+
+
+def _draw_panel(axes: Axes, members: pd.DataFrame) -> None:
+    """The means and intervals of one setting, in the order of the rows; a variant that is missing has none."""
+    left = axes.get_xlim()[0]
+    for y in range(0, len(members), 2):
+        axes.axhspan(y - 0.5, y + 0.5, color="0.96", zorder=-2, linewidth=0)
+    mark_reference_and_optimum(axes, along="x")
+    for at, name in ((0, "reference\npolicy"), (1, "optimum")):
+        text = axes.text(at, 1.005, name, ha="center", va="bottom", linespacing=1.0, fontsize=8, color="0.35")
+        text.set_transform(axes.get_xaxis_transform())
+    rows = zip(members.index, *(members[name] for name in ENDS), strict=True)
+    for y, (variant, mean, low, high, n) in enumerate(rows):
+        if not np.isfinite(mean):
+            continue
+        look = known_look(str(variant))
+        if n > 1:
+            axes.plot([max(low, left), max(high, left)], [y, y], color=look.colour, lw=1.2, marker="|", ms=6)
+        if mean >= left:
+            axes.plot([mean], [y], marker=look.marker, color=look.colour, ms=4, linestyle="none")
+        if mean < left or low < left:
+            axes.plot([left], [y], marker="<", color=look.colour, ms=6, linestyle="none", clip_on=False)
+        told = three(mean) if abs(mean) < 100 else f"{mean:.3g}"
+        axes.text(1.015, y, told, transform=axes.get_yaxis_transform(), fontsize=8, va="center")
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set_xlabel("Normalized value", fontsize=9)
+
+
+def _titles(values: pd.DataFrame, names: dict[str, str]) -> list[str]:
+    """The highest and the lowest mean of each setting."""
+    told = []
+    firsts = [str(setting).partition("\n")[0] for setting in values]
+    for (setting, column), first in zip(values.items(), firsts, strict=True):
+        found = column.dropna()
+        place = first if firsts.count(first) == 1 else flat(str(setting))
+        best, worst = (str(end) for end in (found.idxmax(), found.idxmin()))
+        ends = [f"{names[variant]} {three(found[variant])}" for variant in (best, worst)]
+        told.append(f"{place}: from {ends[0]} to {ends[1]}")
+    return told

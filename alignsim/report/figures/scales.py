@@ -1,0 +1,103 @@
+"""Axes: a scale and ticks that suit the values of a swept number, the lines of the reference policy and the optimum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from alignsim.analysis.study import KNOB, name_of_key
+
+#: From so many values on, a study sweeps a number; from such a ratio of the largest to the smallest on, over decades.
+ENOUGH_VALUES, WIDE = 3, 20.0
+
+_WORDS = {
+    KNOB: "Complexity factor (mean number of tokens that decide one piece of content)",
+    "beta": "beta (weight of the KL term)",
+    "env.n_pairs": "n_pairs (preference pairs, training and validation)",
+    "env.coverage": "coverage (share of contents that the preference data may show)",
+    "env.reference_tilt": "reference_tilt (of the reference policy, towards good content above 0)",
+    "env.label_noise": "label_noise (share of labels that are flipped)",
+}
+
+
+def swept_numbers(rows: pd.DataFrame, keys: Sequence[str], at_least: int = ENOUGH_VALUES) -> list[str]:
+    """Those of the keys that are numbers of at least so many values."""
+    numbers = [key for key in keys if key in rows and pd.api.types.is_numeric_dtype(rows[key])]
+    return [k for k in numbers if not pd.api.types.is_bool_dtype(rows[k]) and rows[k].nunique() >= at_least]
+
+
+def axis_name(key: str) -> str:
+    """The label of an axis along which a dotted key varies."""
+    return _WORDS.get(key, name_of_key(key))
+
+
+def is_logarithmic(values: Sequence[float]) -> bool:
+    """Whether a logarithmic axis suits these different values: positive, and over decades or in equal ratios."""
+    ordered = np.sort(np.asarray(values, dtype=float))
+    if len(ordered) < ENOUGH_VALUES or ordered[0] <= 0:
+        return False
+    ratios = ordered[1:] / ordered[:-1]
+    return bool(ordered[-1] / ordered[0] >= WIDE or np.ptp(ratios) < 0.02 * ratios[0])
+
+
+def number_axis(axes: Axes, values: Sequence[float], inches: float) -> None:
+    """Scale the x axis for these values, with ticks at them where they fit.
+
+    Args:
+        axes: whose x axis it is; limits are set too.
+        values: at least one.
+        inches: about how long the axis is.
+    """
+    x = np.unique(np.asarray(values, dtype=float))
+    logarithmic = is_logarithmic(list(x))
+    at = np.log(x) if logarithmic else x
+    span = float(np.ptp(at)) or 1.0
+    margin = 0.05 * span
+    limits = np.array([at[0] - margin, at[-1] + margin])
+    if logarithmic:
+        axes.set_xscale("log")
+    axes.set_xlim(*(np.exp(limits) if logarithmic else limits))
+    widths = np.array([0.09 * len(f"{value:g}") + 0.08 for value in x])
+    fits = np.diff(at) / span * 0.9 * inches > (widths[1:] + widths[:-1]) / 2
+    if fits.all():
+        axes.xaxis.set_major_locator(FixedLocator(list(x)))
+    elif logarithmic:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if x[-1] / x[0] < 100 else (1,)))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(max(int(inches / 0.9), 2)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def value_limits(low: float, high: float = 1.0) -> tuple[float, float]:
+    """Limits of an axis of values that show 0 and 1 too."""
+    low, high = min(low, 0.0), max(high, 1.0)
+    return low - 0.06 * (high - low), high + 0.06 * (high - low)
+
+
+def level_line(axes: Axes, at: float, along: str = "y") -> None:
+    """A thin dashed line at a value of an axis, behind everything."""
+    draw = axes.axvline if along == "x" else axes.axhline
+    draw(at, color="0.45", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+
+
+def mark_reference_and_optimum(axes: Axes, along: str = "y") -> None:
+    """Lines at 0 and 1, with their names where values go up, so that the scale needs no further explanation.
+
+    Args:
+        axes: whose limits are set already.
+        along: the axis of the values.
+    """
+    low, high = axes.get_ylim() if along == "y" else axes.get_xlim()
+    near = high - low > 8  # too near to each other for two names beside the lines
+    for at, name, side in ((0, "reference\npolicy", "top"), (1, "optimum", "bottom")):
+        level_line(axes, at, along)
+        if along == "x":  # the label of the axis says what they are
+            continue
+        place = side if near else "center"
+        axes.text(1.01, at, name, transform=axes.get_yaxis_transform(), color="0.35", fontsize=8, va=place)

@@ -1,0 +1,266 @@
+"""The folder of one condition: what is there of its seeds, and every step of a run that adds to them.
+
+What is trained and when is in `alignsim.runs.job`; how the files are written whole, read and joined is beside this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import platform
+import shutil
+import socket
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from alignsim.runs.storage.atomic import DamagedError, clear_leftovers, leftovers, write_folder_whole, write_whole
+from alignsim.runs.storage.lock import TrainingLock
+from alignsim.runs.storage.state import RunState, Status
+from alignsim.runs.storage.table import Table, by_seed, parse_results, read_text
+from alignsim.runs.storage.tensors import CheckpointFile, read_weights, save_tensors, stacked
+from alignsim.runs.storage.versions import CODE, CONDITION, stranger
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+
+RESULTS, HISTORY, STATUS, CONFIG, WEIGHTS, LOG = (
+    "results.csv",
+    "history.csv",
+    "status.json",
+    "config.yaml",
+    "weights.pt",
+    "log.txt",
+)
+
+#: Where finished chunks of seeds and the checkpoints of the next ones wait until all seeds of a run are finished.
+UNFINISHED = "unfinished"
+
+
+class RunFolder:
+    """The folder of one condition, `outputs/<study>/<method>-<env>-<hash8>/`.
+
+    `results.csv` holds the seeds that are finished, whatever happens later; `status.json` tells about the last run
+    that had something to train. While it trains, its finished chunks of seeds and the checkpoints of those in training
+    wait in `unfinished/`.
+
+    Args:
+        path: the folder.
+        condition: the digest of the condition.
+        code: the stamp of today's code, see `code_stamp`.
+    """
+
+    def __init__(self, path: Path, condition: str = "", code: str = "") -> None:
+        self.path, self.condition, self.code = path, condition, code
+        self._status: Status | None = None
+        self._saved: dict[tuple[int, ...], str] = {}
+
+    @property
+    def lock(self) -> TrainingLock:
+        """What whoever trains the condition holds; outside, so that the folder can be moved or removed."""
+        return TrainingLock(self.path.parent / ".locks" / f"{self.path.name}.lock")
+
+    def status(self) -> Status | None:
+        """What `status.json` says; None where it is not there or not what was written."""
+        try:
+            return TypeAdapter(Status).validate_json((self.path / STATUS).read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def state_since(self, moment: float) -> RunState | None:
+        """The state of the last run, where it has written it after a moment (seconds since the epoch)."""
+        try:
+            if (self.path / STATUS).stat().st_mtime < moment:
+                return None
+        except OSError:
+            return None
+        status = self.status()
+        return status.state if status else None
+
+    def finished(self) -> Table:
+        """The rows of finished seeds; none where there are none.
+
+        Raises:
+            DamagedError: `results.csv` is not whole.
+        """
+        try:
+            return parse_results((self.path / RESULTS).read_bytes())
+        except FileNotFoundError:
+            return Table([], {})
+
+    def chunks(self) -> dict[Path, list[int]]:
+        """The finished chunks of a run that is not, and their seeds."""
+        found = {}
+        for path in sorted((self.path / UNFINISHED).glob("seeds-*")):
+            with contextlib.suppress(DamagedError, OSError):
+                table = parse_results((path / RESULTS).read_bytes())
+                if stranger(table, self.condition, self.code) is None:
+                    found[path] = sorted(table.rows)
+        return found
+
+    def start(self, device: str, force: bool, command: str) -> None:
+        """Mark the run as running, and clear away what can be of no more use."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        before = self.status()
+        if (force and (before is None or not before.force)) or (before is not None and before.state == "finished"):
+            shutil.rmtree(self.path / UNFINISHED, ignore_errors=True)
+        for folder in (self.path, self.path / UNFINISHED):
+            clear_leftovers(folder)
+        try:
+            self.finished()
+        except DamagedError:  # kept for whoever wants to mend them by hand
+            for name in (RESULTS, HISTORY, WEIGHTS):
+                with contextlib.suppress(FileNotFoundError):
+                    (self.path / name).replace(self.path / f"{name}.damaged-{datetime.now():%Y%m%d-%H%M%S}")
+        packages = {name: version(name) for name in ("alignsim", "torch", "numpy")}
+        self._status = Status(
+            state="running",
+            started=_now(),
+            force=force,
+            command=command,
+            process=f"process {os.getpid()} on {socket.gethostname()}",
+            versions={"results": self.code, **packages, "python": platform.python_version()},
+            device=device,
+        )
+        self._write_status("running")
+        (self.path / UNFINISHED).mkdir(exist_ok=True)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the last run has not ended, as far as it has said."""
+        status = self.status()
+        return status is not None and status.state == "running"
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the last run has ended and all is gone that only its training needed."""
+        left = (self.path / UNFINISHED).exists() or leftovers(self.path)
+        return not self.is_open and not left
+
+    def settle(self) -> None:
+        """Close a run that was killed after its results were complete, and clear away what it needed no more.
+
+        What a run that failed or is forced has kept stays. Nobody else may be training.
+        """
+        status = self.status()
+        if status is None or status.state == "failed":
+            return
+        if status.state == "running":
+            rows = set(self.finished().rows)
+            begun = any((self.path / UNFINISHED).glob("checkpoint-*")) or any(
+                set(seeds) - rows for seeds in self.chunks().values()
+            )
+            if status.force or begun:
+                return
+            self._status = status
+            self._write_status("finished", ended=_now(), training=[])
+        self._clear_away()
+
+    def start_chunks(self, chunks: Sequence[Sequence[int]]) -> None:
+        """Say which chunks of seeds the run trains."""
+        self._write_status("running", training=[list(seeds) for seeds in chunks])
+
+    def checkpoint_path(self, seeds: Sequence[int]) -> Path:
+        """Where the training of a chunk is saved."""
+        return self.path / UNFINISHED / f"checkpoint-{seeds[0]}-{seeds[-1]}.pt"
+
+    def checkpoint(self, seeds: Sequence[int]) -> CheckpointFile:
+        """What saves the training of a chunk of seeds."""
+        return CheckpointFile(self.checkpoint_path(seeds), {"code": self.code, "seeds": list(seeds)})
+
+    def note_saved(self, seeds: Sequence[int], at: str) -> None:
+        """How far, in words, the training of a chunk had come when it was saved last."""
+        self._saved[tuple(seeds)] = at
+
+    def keep_chunk(self, results: pd.DataFrame, history: pd.DataFrame, weights: Mapping[str, Any]) -> None:
+        """Keep what a chunk of seeds gave: a folder that appears whole. Its checkpoint is of no more use."""
+        seeds, stamps = list(results["seed"]), {CONDITION: self.condition, CODE: self.code}
+        place = self.path / UNFINISHED / f"seeds-{seeds[0]}-{seeds[-1]}"
+        write_folder_whole(
+            place,
+            {
+                self.path / RESULTS: lambda path: results.assign(**stamps).to_csv(path, index=False),
+                self.path / HISTORY: lambda path: history.to_csv(path, index=False),
+                self.path / WEIGHTS: lambda path: save_tensors({"seeds": seeds, **weights}, path),
+            },
+        )
+        self.checkpoint_path(seeds).unlink(missing_ok=True)
+
+    def finish(self, config: Mapping[str, Any]) -> list[str]:
+        """Put the finished chunks beside the seeds that were there, and mark the run as finished.
+
+        Returns:
+            What could not be kept of earlier seeds because a file is damaged, in words.
+        """
+        from omegaconf import OmegaConf
+
+        sources, lost = [*self.chunks()], list[str]()
+        if (old := self.finished()).rows and stranger(old, self.condition, self.code) is None:
+            sources.insert(0, self.path)
+
+        def whole(name: str, read: Callable[[Path], T]) -> list[T]:
+            found = []
+            for source in sources:
+                try:
+                    found.append(read(source / name))
+                except (OSError, DamagedError) as error:
+                    lost.append(f"{source / name} is damaged, its seeds are left out of it ({error})")
+            return found
+
+        results = by_seed([read_text(source / RESULTS) for source in sources])
+        history = by_seed(whole(HISTORY, read_text))
+        weights: dict[str, Any] = {}
+        for newer in whole(WEIGHTS, read_weights):
+            weights = stacked(weights, newer)
+        finished = self._changed("finished", ended=_now(), training=[])
+        write_whole(
+            {
+                self.path / WEIGHTS: lambda path: save_tensors(weights, path),
+                self.path / HISTORY: lambda path: history.to_csv(path, index=False),
+                self.path / CONFIG: lambda path: OmegaConf.save(OmegaConf.create(dict(config)), path),
+                self.path / RESULTS: lambda path: results.to_csv(path, index=False),
+                self.path / STATUS: lambda path: path.write_bytes(finished),
+            }
+        )
+        self._clear_away()
+        return lost
+
+    def _clear_away(self) -> None:
+        """Remove what a finished run needs no more."""
+        shutil.rmtree(self.path / UNFINISHED, ignore_errors=True)
+        clear_leftovers(self.path)
+
+    def fail(self, error: BaseException) -> None:
+        """Mark the run as failed and keep the error; silent where not even that can be written."""
+        stopped = not isinstance(error, Exception)
+        told = {
+            "type": type(error).__name__,
+            "message": str(error) or ("stopped" if stopped else ""),
+            "traceback": "".join(traceback.format_exception(error)),
+        }
+        at = " and ".join(dict.fromkeys(self._saved.values())) or None
+        with contextlib.suppress(OSError):
+            self._write_status("failed", ended=_now(), error=told, stopped=stopped, checkpoint=at)
+
+    def _write_status(self, state: RunState, **changes: Any) -> None:
+        content = self._changed(state, **changes)
+        write_whole({self.path / STATUS: lambda path: path.write_bytes(content)})
+
+    def _changed(self, state: RunState, **changes: Any) -> bytes:
+        """The status of the run after some changes, as it is written."""
+        assert self._status is not None, "the run has not started"
+        self._status = dataclasses.replace(self._status, state=state, **changes)
+        return (json.dumps(dataclasses.asdict(self._status), indent=2) + "\n").encode()
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,147 @@
+"""The jobs of one command: which there are, which remain, and how one of them is run in whatever process.
+
+How Hydra's launchers get them is in `alignsim.cli.hydra_plugins`; how they went is in `alignsim.runs.sweep_log`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alignsim.runs.job import Job, Report
+from alignsim.runs.storage.state import Prospect
+from alignsim.runs.sweep_log import Ledger, tally
+
+
+@dataclass
+class Worker:
+    """Runs any job of one command; launchers take copies of it into other processes.
+
+    Attributes:
+        command: what the user typed.
+        ledger: where reports go; None in a copy, whose launcher brings them back.
+        fail_fast: start no job after one has failed.
+        stop_file: exists once a job has failed and no other is to be started.
+        common: the changes that all jobs share; they are told once.
+        wait: for another process that trains the same condition; else its job is put off.
+        threads: CPU threads of a job, None for all cores, or one where another training has them.
+    """
+
+    command: str
+    ledger: Ledger | None
+    fail_fast: bool = False
+    stop_file: Path | None = None
+    common: frozenset[str] = frozenset()
+    wait: bool = True
+    threads: int | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"ledger": None}
+
+    def short(self, job: Job) -> Job:
+        """A job without the changes that it shares with all others."""
+        changes = tuple(change for change in job.changes if change not in self.common)
+        return dataclasses.replace(job, changes=changes)
+
+    def run(self, job: Job) -> Report:
+        """Run one job, in whatever process this is called."""
+        job = self.short(job)
+        if self._is_over():
+            report = job.report("not run", "a job before it failed")
+        else:
+            if self.ledger is not None:
+                self.ledger.start(job)
+            threads = job.config.run.threads or self.threads
+            report = job.run(show=self.ledger is not None, wait=self.wait, threads=threads, command=self.command)
+        if report.state == "failed" and self.fail_fast and self.stop_file is not None:
+            with contextlib.suppress(OSError):
+                self.stop_file.touch()
+        if self.ledger is not None:
+            self.ledger.end(report)
+        return report
+
+    def _is_over(self) -> bool:
+        """Whether a job has failed after which no other is to be started."""
+        if not self.fail_fast:
+            return False
+        failed_here = self.ledger is not None and self.ledger.count("failed") > 0
+        return failed_here or (self.stop_file is not None and self.stop_file.exists())
+
+
+class Sweep:
+    """The jobs of one command.
+
+    Args:
+        command: what the user typed.
+        multirun: False for a command that is a single job.
+
+    Attributes:
+        ledger: how the jobs went.
+        worker: runs them.
+        jobs: by their overrides, Hydra's too; empty where a sweeper decides them as it goes.
+        remaining: the overrides of the jobs that had not finished before.
+    """
+
+    def __init__(self, command: str, multirun: bool = True) -> None:
+        self.ledger = Ledger(multirun)
+        self.worker = Worker(command, self.ledger)
+        self.jobs: dict[tuple[str, ...], Job] = {}
+        self.remaining: list[tuple[str, ...]] = []
+
+    def plan(self, jobs: dict[tuple[str, ...], Job], planned: bool) -> None:
+        """The jobs of a command are known, or two possible ones: they are told apart by what they do not share."""
+        self.worker.fail_fast = next(iter(jobs.values())).config.run.fail_fast
+        if len(jobs) > 1:
+            self.worker.common = frozenset.intersection(*(frozenset(job.changes) for job in jobs.values()))
+        if planned:
+            self.jobs = {key: self.worker.short(job) for key, job in jobs.items()}
+
+    def skip_finished(self) -> list[tuple[str, ...]]:
+        """Say which jobs had finished before, one line each; the others remain."""
+        self.remaining = []
+        self._print_header()
+        for overrides, job in self.jobs.items():
+            try:
+                survey = job.survey()
+            except OSError:  # running it will tell
+                survey = None
+            if survey is not None and survey.state == "finished":
+                self.ledger.note(job.skipped(survey))
+                print(f"finished before   {job.title}   {job.folder.path}")
+            else:
+                self.remaining.append(overrides)
+        sys.stdout.flush()
+        return self.remaining
+
+    def dry_run(self) -> None:
+        """Say what running each job would do."""
+        self._print_header()
+        width = max(len(job.title) for job in self.jobs.values())
+        counts = Counter[Prospect]()
+        for job in self.jobs.values():
+            state: Prospect
+            try:
+                state, words = job.prospect()
+            except OSError as error:
+                state, words = "failed", f"cannot be read: {error}"
+            counts[state] += 1
+            print(f"{state:<9} {job.title:<{width}}   {words}")
+        print(f"dry run of {tally(counts, len(self.jobs))}; nothing was done")
+
+    def _print_header(self) -> None:
+        """Where the results of a sweep are, and what all its jobs share."""
+        if self.ledger.multirun:
+            folders = {job.folder.path.parent for job in self.jobs.values()}
+            where = f"{folders.pop()}" if len(folders) == 1 else f"{len(folders)} studies"
+            told = f", all with {' '.join(sorted(self.worker.common))}" if self.worker.common else ""
+            print(f"{tally({}, len(self.jobs))} in {where}{told}")
+
+    def close(self) -> None:
+        """Leave nothing behind that only this command needed."""
+        if self.worker.stop_file is not None:
+            self.worker.stop_file.unlink(missing_ok=True)
