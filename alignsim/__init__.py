@@ -1,4 +1,4 @@
-"""alignsim: when does two-stage RLHF beat direct preference optimisation, and why?
+"""alignsim: when does two-stage RLHF beat direct preference optimization, and why?
 
 The public names below are imported on first use, so that `import alignsim` costs nothing.
 """

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 TINY = [
     *("seeds.count=2", "env.n_pairs=120", "env.output_dim=4", "evaluation.prompts=20", "evaluation.pairs=100"),
-    *("method.supervised.steps=40", "device=cpu"),
+    *("method.*_fit.steps=40", "device=cpu"),
 ]
 
 

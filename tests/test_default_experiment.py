@@ -11,7 +11,7 @@ import pytest
 
 from alignsim import SimplifiedEnvironment
 from alignsim.methods.dpo import DPO
-from alignsim.methods.preference_fit import Supervised
+from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import RLHF
 from alignsim.models.config import ModelConfig, RewardModelConfig
@@ -19,7 +19,7 @@ from alignsim.runs.condition import Condition, run_condition
 
 pytestmark = pytest.mark.slow
 
-SAME = Supervised(learning_rate=1e-3, weight_decay=0.01)
+SAME = PreferenceFitConfig(learning_rate=1e-3, weight_decay=0.01)
 METHODS = {"dpo": DPO(SAME), "rlhf": RLHF(SAME, RLOO(steps=2000, learning_rate=3e-3, weight_decay=0.01))}
 
 
@@ -28,7 +28,7 @@ def values(method, complexity_factor, n_pairs=4000, reads="content"):
     """Normalized value of each of the 16 default seeds."""
     env = SimplifiedEnvironment(complexity_factor=complexity_factor, n_pairs=n_pairs, seeds=range(16))
     if n_pairs > 4000:  # enough steps for DPO to stop improving by itself
-        method = dataclasses.replace(method, supervised=dataclasses.replace(SAME, steps=6000))
+        method = dataclasses.replace(method, policy_fit=dataclasses.replace(SAME, steps=6000))
     model = ModelConfig(reward=RewardModelConfig(reads=reads))
     return run_condition(Condition(method, env, model)).results.normalized_value
 

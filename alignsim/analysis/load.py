@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alignsim.analysis.study import BETA, KNOB, LABELS, NAMES, RUN, Study, flat, name_settings_and_variants
+from alignsim.analysis.study import BETA, COMPLEXITY_KEY, LABELS, NAMES, RUN, Study, flat, name_settings_and_variants
 from alignsim.evaluation.measures import DIVERGED, MEASURES
-from alignsim.runs.storage.atomic import DamagedError
+from alignsim.runs.storage.atomic import CorruptFileError
 from alignsim.runs.storage.folder import HISTORY, RESULTS, STATUS, RunFolder
-from alignsim.runs.storage.table import parse_results, span
+from alignsim.runs.storage.table import format_seed_ranges, parse_results
 from alignsim.runs.storage.versions import CODE, RESULTS_VERSION
 
 
@@ -25,25 +25,25 @@ def load_study(folder: Path, baseline: str) -> Study:
         folder: of the study.
         baseline: the method that every other one is compared with.
     """
-    contents, complaints = {}, []
+    contents, warnings = {}, []
     for run in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         try:
             content, seeds, told = _read_run(run)
             contents[run.name] = content, seeds
-            complaints += told
+            warnings += told
         except _LeftOutError as reason:
-            complaints.append(f"{reason}, left out")
+            warnings.append(f"{reason}, left out")
     rows = _joined(contents)
-    complaints += _mixed_code(rows)
+    warnings += _mixed_code(rows)
     diverged = rows.diverged.eq("True") | ~np.isfinite(rows.value)
     for run_name, seeds in rows[diverged].groupby("run").seed:
         count = f"{len(seeds)} of {(rows.run == run_name).sum()} seeds"
-        complaints.append(f"{run_name}: {count} diverged ({span(sorted(seeds))}), left out of every mean")
+        warnings.append(f"{run_name}: {count} diverged ({format_seed_ranges(sorted(seeds))}), left out of every mean")
     rows = rows.assign(setting="", variant="") if rows.empty else name_settings_and_variants(rows)
     doubled = rows.duplicated([*NAMES, "seed"])
     for variant, setting in rows.loc[doubled, ["variant", "setting"]].drop_duplicates().itertuples(index=False):
-        complaints.append(f"{flat(variant)} in {flat(setting)}: several conditions have this name, only one is drawn")
-    return Study(folder.name, rows[~doubled & ~diverged], complaints, rows[~doubled & diverged], folder, baseline)
+        warnings.append(f"{flat(variant)} in {flat(setting)}: several conditions have this name, only one is drawn")
+    return Study(folder.name, rows[~doubled & ~diverged], warnings, rows[~doubled & diverged], folder, baseline)
 
 
 def load_histories(study: Study, runs: Iterable[str]) -> pd.DataFrame:
@@ -52,20 +52,20 @@ def load_histories(study: Study, runs: Iterable[str]) -> pd.DataFrame:
     Curves are extras: a file that is missing or damaged is skipped in silence.
 
     Returns:
-        The columns run, phase, step, seed and every measure of any of these runs, NaN where it was not taken.
+        The columns run, stage, step, seed and every measure of any of these runs, NaN where it was not taken.
     """
     tables = []
     for file in [study.folder / run / HISTORY for run in dict.fromkeys(runs)] if study.folder else []:
         try:
-            table = pd.read_csv(file, dtype={"phase": "str"})
+            table = pd.read_csv(file, dtype={"stage": "str"})
         except (OSError, ValueError):
             continue
-        if {"phase", "step", "seed"} <= set(table.columns):
-            numbers = [pd.to_numeric(table[name], errors="coerce") for name in table.columns if name != "phase"]
-            table = pd.concat([table.phase, *numbers], axis=1).assign(run=file.parent.name)
+        if {"stage", "step", "seed"} <= set(table.columns):
+            numbers = [pd.to_numeric(table[name], errors="coerce") for name in table.columns if name != "stage"]
+            table = pd.concat([table.stage, *numbers], axis=1).assign(run=file.parent.name)
             tables.append(table.dropna(subset=["step", "seed"]))
     if not tables:
-        return pd.DataFrame(columns=[RUN, "phase", "step", "seed"])
+        return pd.DataFrame(columns=[RUN, "stage", "step", "seed"])
     return pd.concat(tables, ignore_index=True).merge(study.rows[[RUN, "seed"]].drop_duplicates(), on=[RUN, "seed"])
 
 
@@ -85,7 +85,7 @@ def _read_run(run: Path) -> tuple[bytes, int, list[str]]:
             state, f"holds no {RESULTS}"
         )
         raise _LeftOutError(f"{run.name}: {told}") from None
-    except (OSError, DamagedError) as error:
+    except (OSError, CorruptFileError) as error:
         raise _LeftOutError(f"{run / RESULTS}: cannot be read ({error})") from error
     code = set(table.column(CODE).values()) if CODE in table.columns else {"1"}
     if any(stamp.partition(" ")[0] != str(RESULTS_VERSION) for stamp in code):
@@ -93,7 +93,7 @@ def _read_run(run: Path) -> tuple[bytes, int, list[str]]:
         raise _LeftOutError(f"{run.name}: {versions}; train it again with force=true")
     if missing := [name for name in (*MEASURES, *DIVERGED) if name not in table.columns]:
         raise _LeftOutError(f"{run / RESULTS}: cannot be read (the column {missing[0]} is missing)")
-    for name in (name for name in (KNOB, BETA) if name in table.columns):
+    for name in (name for name in (COMPLEXITY_KEY, BETA) if name in table.columns):
         try:
             table.measure(name)
         except ValueError as error:
@@ -127,7 +127,7 @@ def _joined(contents: Mapping[str, tuple[bytes, int]]) -> pd.DataFrame:
         dtype = dict.fromkeys(texts, "str")
         table = pd.read_csv(io.BytesIO(joined), dtype=dtype, keep_default_na=False, na_values=absent)
         runs = np.repeat([name for name, _, _ in members], [n_rows for _, _, n_rows in members])
-        numbers = ["seed", *MEASURES, *(name for name in (KNOB, BETA) if name in table.columns)]
+        numbers = ["seed", *MEASURES, *(name for name in (COMPLEXITY_KEY, BETA) if name in table.columns)]
         tables.append(table.assign(run=runs, **{name: pd.to_numeric(table[name]) for name in numbers}))
     if not tables:
         return pd.DataFrame(columns=["run", *LABELS, *MEASURES, *DIVERGED, CODE]).astype({"value": float})
@@ -136,12 +136,12 @@ def _joined(contents: Mapping[str, tuple[bytes, int]]) -> pd.DataFrame:
 
 def _mixed_code(rows: pd.DataFrame) -> list[str]:
     """A complaint for each file of the user's that is not the same for all conditions."""
-    complaints = []
+    warnings = []
     stamps = rows[["run", CODE]].drop_duplicates()
     files = stamps.assign(file=stamps[CODE].str.split(" ").str[1:]).explode("file").dropna(subset="file")
     versions = files.assign(file=files.file.str.rpartition(":")[0], version=files.file) if len(files) else files
     for name, members in versions.groupby("file"):
         if members.version.nunique() > 1:
             told = "; ".join(f"{v}: {', '.join(group.run)}" for v, group in members.groupby("version"))
-            complaints.append(f"conditions were trained by different versions of {name} ({told})")
-    return complaints
+            warnings.append(f"conditions were trained by different versions of {name} ({told})")
+    return warnings

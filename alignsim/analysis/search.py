@@ -14,7 +14,7 @@ import yaml
 from alignsim.analysis.statistics import Interval, mean_intervals
 from alignsim.analysis.study import Study
 from alignsim.analysis.summary import PRIMARY
-from alignsim.runs.storage.table import span
+from alignsim.runs.storage.table import format_seed_ranges
 
 
 def trials(study: Study) -> pd.DataFrame:
@@ -78,7 +78,7 @@ def tuned_yaml(study: Study, table: pd.DataFrame, command: str) -> str:
         table: its trials.
         command: that trained it, as the user types it; empty where nobody knows.
     """
-    seeds = span(sorted(map(int, study.all_rows.seed.unique())))
+    seeds = format_seed_ranges(sorted(map(int, study.all_rows.seed.unique())))
     lines = ["# What suits each method best: for conf/method/<name>.yaml"]
     lines += [f"#   chosen by: {command}"] * bool(command)
     lines += [f"#   by the mean normalized value in {', '.join(sorted(study.all_rows.env.unique()))}, seeds {seeds}"]

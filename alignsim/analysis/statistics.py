@@ -100,14 +100,14 @@ def _intervals(statistic: Callable[..., Any], rows: Numbers) -> list[Interval]:
     estimates = statistic(rows, axis=-1) if n else np.full(len(rows), np.nan)
     low, high = np.full((2, len(rows)), np.nan)
     if n > 1:
-        centre, spread = rows.mean(-1), rows.std(-1)
+        center, spread = rows.mean(-1), rows.std(-1)
         spread[spread == 0] = 1
 
         def rounded(values: Numbers, axis: int = -1) -> Any:
             return np.round(statistic(values, axis=axis), 12)  # what ties with the estimate must tie exactly
 
-        standard = np.sort((rows - centre[:, None]) / spread[:, None], axis=-1)
-        low, high = (centre + spread * end for end in _ends((standard,), rounded))
+        standard = np.sort((rows - center[:, None]) / spread[:, None], axis=-1)
+        low, high = (center + spread * end for end in _ends((standard,), rounded))
     ends = zip(estimates, low, high, strict=True)
     return [Interval(float(mean), float(below), float(above), n) for mean, below, above in ends]
 
@@ -192,7 +192,7 @@ def performance_profile(scores: npt.ArrayLike, thresholds: npt.ArrayLike) -> lis
 def superiority_p(values: npt.ArrayLike, margin: float = 0.0) -> float:
     """How surely the mean is above a margin: the two-sided p-value of that direction, 1 where it points the other way.
 
-    The more cautious of two tests: Student's t, exact for normal seeds, and the studentised bootstrap (Hall 1988),
+    The more cautious of two tests: Student's t, exact for normal seeds, and the studentized bootstrap (Hall 1988),
     which keeps its level for skewed ones. p < 0.05 says that a 95 % interval is wholly above the margin.
 
     Args:

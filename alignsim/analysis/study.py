@@ -13,7 +13,7 @@ from alignsim.evaluation.measures import DIVERGED, MEASURES
 from alignsim.runs.storage.versions import CODE, CONDITION
 
 #: The key that makes generating harder than verifying.
-KNOB = "env.complexity_factor"
+COMPLEXITY_KEY = "env.complexity_factor"
 
 #: The key that weighs the KL term.
 BETA = "beta"
@@ -50,7 +50,7 @@ class Study:
 
     name: str
     rows: pd.DataFrame
-    complaints: list[str]
+    warnings: list[str]
     diverged: pd.DataFrame = field(default_factory=pd.DataFrame)
     folder: Path | None = None
     baseline: str = BASELINE
@@ -159,7 +159,7 @@ def name_settings_and_variants(rows: pd.DataFrame) -> pd.DataFrame:
     for key in varied_keys(rows):
         if key in shared:
             # the environment's name stands for whatever does not vary inside it, but the knob is always shown
-            told = rows.groupby("env")[key].transform(_count).gt(1) | (key == KNOB)
+            told = rows.groupby("env")[key].transform(_count).gt(1) | (key == COMPLEXITY_KEY)
             setting = setting + _lines(rows[key], key).where(told & rows[key].notna(), "")
         else:
             variant = variant + _lines(rows[key], key).where(rows[key].notna(), "")
@@ -185,7 +185,7 @@ def name_of_key(key: str) -> str:
     key = key.removesuffix("._target_")
     if key.startswith("evaluation."):  # its pairs and prompts are not those that are trained on
         return key
-    return key.rpartition(".")[2].replace("_", " ") if key == KNOB else key.partition(".")[2] or key
+    return key.rpartition(".")[2].replace("_", " ") if key == COMPLEXITY_KEY else key.partition(".")[2] or key
 
 
 def paired(study: Study, variant: str, baseline: str) -> pd.DataFrame:

@@ -83,7 +83,7 @@ def verdicts_shown(verdicts: Sequence[Verdict]) -> str:
     for verdict in verdicts:
         numbers = str(verdict.estimate) if verdict.estimate.n else "-"
         p = verdict.p_against if verdict.outcome == "refuted" else verdict.p
-        late = "" if verdict.made.before_data else "   (made when training had begun)"
+        late = "" if verdict.made.registered_before_training else "   (made when training had begun)"
         told = f"{numbers:<24} {prediction(verdict.claim):<24} p {p_text(p)}, {seeds_text(verdict)}{late}"
         lines.append(f"{verdict.outcome:<13} {verdict.name:<{width}}   {told}")
         lines += [f"{'':<13} {verdict.why}"] * (verdict.outcome == "inconclusive")

@@ -35,7 +35,7 @@ EXTRAS = {
 }
 
 #: Keys that are about a command and not about each of its jobs.
-FOR_THE_WHOLE_SWEEP = ("dry_run", "force", "fail_fast", "random")
+FOR_THE_WHOLE_SWEEP = ("dry_run", "force", "fail_fast", "search")
 
 #: Groups after whose options a condition is called.
 NAMED_BY = ("method", "env")
@@ -258,7 +258,7 @@ class _Examination:
         """Note what was typed about a search where nothing is searched."""
         if any(interval_of(override) is not None for override in overrides):
             return
-        typed = [argument for argument in self._typed if argument.lstrip("+").startswith("random.")]
+        typed = [argument for argument in self._typed if argument.lstrip("+").startswith("search.")]
         message = "is for intervals, of which there is none here: key=interval(low,high) with -m"
         parts = (argument.lstrip("+").partition("=") for argument in typed)
         self._problems += [Problem(key, value, message) for key, _, value in parts]

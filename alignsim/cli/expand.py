@@ -13,7 +13,7 @@ from alignsim.cli.intervals import drawn, interval_of
 from alignsim.cli.wildcards import as_typed, given, is_optional, is_pattern, matching, no_match
 from alignsim.config.checking import check
 from alignsim.config.problems import NO_VALUE, Problem
-from alignsim.config.schema import RandomSearch
+from alignsim.config.schema import SearchConfig
 
 #: Conditions of a command at most: each is composed and checked before any is trained.
 MOST_JOBS = 100_000
@@ -40,11 +40,11 @@ class Planner:
         search = self._search(rest, intervals)
         jobs: list[list[str]] = []
         too_many = Problem("-m", NO_VALUE, f"more than {MOST_JOBS:,} conditions in one command")
-        if (search.draws or 1) * math.prod(map(number_of_values, rest)) > MOST_JOBS:
+        if (search.num_trials or 1) * math.prod(map(number_of_values, rest)) > MOST_JOBS:
             self._problems.append(too_many)
             return jobs
-        for draw in range(search.draws or 1):
-            left_out = intervals if search.defaults and draw == 0 else []
+        for draw in range(search.num_trials or 1):
+            left_out = intervals if search.include_defaults and draw == 0 else []
             lines = [_drawn(override, draw, search) for override in rest if override not in left_out]
             shown = [pattern for pattern in patterns if pattern not in left_out]
             for job in _product(self._composition.parse(lines)):
@@ -78,18 +78,18 @@ class Planner:
         vain = [o for o in patterns if is_optional(o) and o.key_or_group not in self._found]
         self._problems += [no_match(pattern, self._composition.keys_seen, "") for pattern in vain]
 
-    def _search(self, overrides: list[Override], intervals: list[Override]) -> RandomSearch:
+    def _search(self, overrides: list[Override], intervals: list[Override]) -> SearchConfig:
         """How the intervals of a sweep are drawn; one draw where there are none."""
         if not intervals:
-            return RandomSearch()
+            return SearchConfig()
         fixed = [override.input_line or "" for override in overrides if not override.is_sweep_override()]
         try:
-            values = plain_values(self._composition.compose(fixed)[0]).get("random", {})
+            values = plain_values(self._composition.compose(fixed)[0]).get("search", {})
         except Exception:  # checking the first draw will show why
-            values = {"draws": 1}
-        search = check(RandomSearch, values, "random", self._problems) or RandomSearch(draws=1)
-        if search.draws is None:
-            message = "an interval needs random.draws=N (random search) or hydra/sweeper=optuna_search"
+            values = {"num_trials": 1}
+        search = check(SearchConfig, values, "search", self._problems) or SearchConfig(num_trials=1)
+        if search.num_trials is None:
+            message = "an interval needs search.num_trials=N (random search) or hydra/sweeper=optuna_search"
             self._problems += [Problem(as_typed(o.key_or_group), given(o), message) for o in intervals]
         return search
 
@@ -123,7 +123,7 @@ def _product(overrides: Sequence[Override]) -> list[list[str]]:
     return [job for batch in BasicSweeper.split_arguments(list(overrides), None) for job in batch]
 
 
-def _drawn(override: Override, draw: int, search: RandomSearch) -> str:
+def _drawn(override: Override, draw: int, search: SearchConfig) -> str:
     """An override as it was typed, but for an interval, which is drawn from."""
     return drawn(override, draw, search.seed) if interval_of(override) is not None else override.input_line or ""
 

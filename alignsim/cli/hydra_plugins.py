@@ -34,7 +34,7 @@ FOLLOW_EVERY = 0.5
 
 
 @contextlib.contextmanager
-def taking_part(sweep: Sweep) -> Iterator[None]:
+def hook_into_hydra(sweep: Sweep) -> Iterator[None]:
     """While Hydra runs a command: its launchers run the jobs of a sweep, and only what is to be run.
 
     Hydra has no hook around the jobs of a sweep; its sweepers, other packages' too, get their launcher here.

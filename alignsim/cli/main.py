@@ -41,10 +41,10 @@ def train() -> None:
         if not line.runs:
             _in_hydra("train", line.arguments, _nothing)
             return
-        from alignsim.cli.train import carry_out  # with all that only those need who train
+        from alignsim.cli.train import run_command  # with all that only those need who train
 
         command = shlex.join(["train", *sys.argv[1:]])
-        if not carry_out(line, command, partial(_in_hydra, "train", line.arguments)):
+        if not run_command(line, command, partial(_in_hydra, "train", line.arguments)):
             sys.exit(1)
 
 
@@ -127,7 +127,7 @@ def _stopped_by_sigterm() -> Iterator[None]:
 
 
 def _plot_study(values: DictConfig) -> None:
-    """Draw and summarise a study."""
+    """Draw and summarize a study."""
     from alignsim.report.draw import report
 
     settings = plain_values(values)

@@ -13,14 +13,14 @@ from alignsim.analysis.claims.conditions import problems_of
 from alignsim.analysis.claims.preregistration import register
 from alignsim.cli.arguments import FOR_THE_WHOLE_SWEEP, NAMED_BY, CommandLine
 from alignsim.cli.compose import plain_values
-from alignsim.cli.hydra_plugins import taking_part
+from alignsim.cli.hydra_plugins import hook_into_hydra
 from alignsim.config.problems import ConfigurationError, Problem
 from alignsim.runs.job import Job, Report
 from alignsim.runs.sweep import Sweep, Worker
 from alignsim.runs.train_config import TrainConfig, load
 
 
-def carry_out(line: CommandLine, command: str, in_hydra: Callable[[Callable[[DictConfig], Report]], None]) -> bool:
+def run_command(line: CommandLine, command: str, in_hydra: Callable[[Callable[[DictConfig], Report]], None]) -> bool:
     """Train what a command line says, and tell how it went.
 
     Args:
@@ -40,7 +40,7 @@ def carry_out(line: CommandLine, command: str, in_hydra: Callable[[Callable[[Dic
     gave_up = False
     try:
         if not sweep.jobs or sweep.skip_finished():
-            with taking_part(sweep):
+            with hook_into_hydra(sweep):
                 in_hydra(_task(sweep.worker))
     except Exception as error:
         if line.planned or not sweep.ledger.reports:

@@ -1,4 +1,4 @@
-"""Dotted keys, such as `method.supervised.steps`: how a single value inside nested mappings is named."""
+"""Dotted keys, such as `method.policy_fit.steps`: how a single value inside nested mappings is named."""
 
 from __future__ import annotations
 

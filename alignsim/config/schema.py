@@ -52,13 +52,13 @@ class Seeds:
     Attributes:
         first: the first seed.
         count: how many.
-        chunk: how many are trained in one stack, None for as many as the device trains best; finished chunks are
+        per_stack: how many are trained in one stack, None for as many as the device trains best; finished chunks are
             kept whatever happens later. Results are the same up to rounding.
     """
 
     first: Annotated[int, Field(ge=0, lt=2**32)] = 0
     count: Annotated[int, Field(ge=1, le=1_000_000)] = 16
-    chunk: PositiveInt | None = None
+    per_stack: PositiveInt | None = None
 
     @property
     def all(self) -> range:
@@ -89,15 +89,15 @@ class Evaluation:
 
 
 @dataclass(frozen=True, config=STRICT)
-class RandomSearch:
+class SearchConfig:
     """How `interval(low, high)` on the command line of a sweep is drawn.
 
     Attributes:
-        draws: how many draws, each of all the intervals together.
+        num_trials: how many draws, each of all the intervals together.
         seed: other seeds give other draws.
-        defaults: the first draw is none: the values as they stand in the configuration.
+        include_defaults: the first draw is none: the values as they stand in the configuration.
     """
 
-    draws: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    num_trials: Annotated[int, Field(ge=1, le=100_000)] | None = None
     seed: NonNegativeInt = 0
-    defaults: bool = False
+    include_defaults: bool = False

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
 from alignsim.config.claims import Claim
-from alignsim.config.schema import STRICT, Evaluation, RandomSearch, Seeds
+from alignsim.config.schema import STRICT, Evaluation, SearchConfig, Seeds
 
 
 def _plain_folder_name(name: str) -> str:
@@ -49,7 +49,7 @@ class RunSettings:
     """What `conf/train.yaml` holds beside its groups.
 
     Attributes:
-        beta: weight of the KL term in the objective that every method optimises.
+        beta: weight of the KL term in the objective that every method optimizes.
         seeds: which seeds are trained, and how many in one stack.
         evaluation: how policies are measured.
         study: the results of one question share this folder.
@@ -61,7 +61,7 @@ class RunSettings:
         force: train also what is finished; the old results stay until the new ones are complete.
         fail_fast: start no other condition of a sweep after one has failed.
         checkpoint_every: seconds of training that can be lost to a kill.
-        random: how intervals of a sweep are drawn.
+        search: how intervals of a sweep are drawn.
         question: what a study asks, in one sentence.
         claims: what is predicted of its results, by name.
     """
@@ -77,7 +77,7 @@ class RunSettings:
     force: bool = False
     fail_fast: bool = False
     checkpoint_every: NonNegativeFloat = 10.0
-    random: RandomSearch = field(default_factory=RandomSearch)
+    search: SearchConfig = field(default_factory=SearchConfig)
     question: str = ""
     claims: dict[Annotated[str, Field(pattern=r"^\w{1,60}$")], Claim] = field(default_factory=dict)
 

@@ -11,15 +11,16 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import KW_ONLY
+from dataclasses import KW_ONLY, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
 from alignsim.config.schema import STRICT, Component
+from alignsim.envs.labels import BradleyTerry, Labels
 from alignsim.envs.pairs import PreferenceData, Preferences
 from alignsim.envs.rng import Streams
 
@@ -39,7 +40,7 @@ class Conditionals(NamedTuple):
     after: Callable[[torch.Tensor], torch.Tensor]
 
     @classmethod
-    def of(cls, env: Environment, log_probs: Callable[[torch.Tensor], torch.Tensor]) -> Conditionals:
+    def from_log_probs(cls, env: Environment, log_probs: Callable[[torch.Tensor], torch.Tensor]) -> Conditionals:
         """From those at every position, (S, B, K, T) -> what broadcasts to (S, B, K, T, V): all are made for each."""
 
         def after(tokens: torch.Tensor) -> torch.Tensor:
@@ -78,9 +79,7 @@ class Environment(Component, ABC):
         output_dim: T, how many tokens a response has.
         vocab_size: V, how many tokens there are, at least 2.
         n_pairs: preference pairs for each seed, training and validation together.
-        preferences: how pairs are labelled: by `bradley_terry`, or `deterministic`, where the response of the larger
-            true reward is always chosen, and a fair coin decides between equal ones.
-        label_noise: the probability in [0, 0.5] that a label is flipped after it was drawn.
+        labels: how pairs are labeled.
         validation_fraction: the share of the pairs, in (0, 1), kept for validation.
         seeds: one world for each; different whole numbers from 0.
         device: where tensors live, as torch names it.
@@ -96,8 +95,7 @@ class Environment(Component, ABC):
     _: KW_ONLY
     vocab_size: Annotated[int, Field(ge=2, le=10_000)] = 2
     n_pairs: Annotated[int, Field(ge=1, le=10_000_000)] = 4000
-    preferences: Literal["bradley_terry", "deterministic"] = "bradley_terry"
-    label_noise: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    labels: Labels = field(default_factory=BradleyTerry)
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     seeds: Annotated[tuple[NonNegativeInt, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (0,)
     device: str = "cpu"
@@ -116,7 +114,7 @@ class Environment(Component, ABC):
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         # the conditionals of a parent hold while nobody below it, a mixin neither, redefines what they follow from
-        names = {"read", "reference_log_probs", "reference_conditionals"}
+        names = {"tokens_to_content", "reference_log_probs", "reference_conditionals"}
         last = next(vars(parent) for parent in cls.__mro__ if names & vars(parent).keys())
         if "reference_conditionals" not in last:
             setattr(cls, "reference_conditionals", Environment.reference_conditionals)  # noqa: B010 (for mypy)
@@ -129,12 +127,12 @@ class Environment(Component, ABC):
     # What an environment defines.
 
     @abstractmethod
-    def read(self, responses: torch.Tensor) -> torch.Tensor:
+    def tokens_to_content(self, responses: torch.Tensor) -> torch.Tensor:
         """The content that a verifier sees in responses, (..., T) -> (..., T)."""
 
     @abstractmethod
-    def write(self, content: torch.Tensor) -> torch.Tensor:
-        """The response that reads as this content, the inverse of `read`, (..., T) -> (..., T)."""
+    def content_to_tokens(self, content: torch.Tensor) -> torch.Tensor:
+        """The response that reads as this content, the inverse of `tokens_to_content`, (..., T) -> (..., T)."""
 
     @abstractmethod
     def reward(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
@@ -151,9 +149,9 @@ class Environment(Component, ABC):
     def reference_conditionals(self, prompts: torch.Tensor) -> Conditionals:
         """The same, token by token; worth redefining where those of one position are cheaper than those of all.
 
-        Whoever redefines `read` or `reference_log_probs` has this one again, and not that of a parent.
+        Whoever redefines `tokens_to_content` or `reference_log_probs` has this one again, and not that of a parent.
         """
-        return Conditionals.of(self, lambda tokens: self.reference_log_probs(prompts, tokens))
+        return Conditionals.from_log_probs(self, lambda tokens: self.reference_log_probs(prompts, tokens))
 
     @abstractmethod
     def sample_reference(self, uniforms: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
@@ -206,9 +204,9 @@ class Environment(Component, ABC):
         places = self.vocab_size ** torch.arange(length - 1, -1, -1, device=self.device)
         return (index // places % self.vocab_size)[None, None]
 
-    def of(self, places: Sequence[int]) -> Self:
-        """The same world for some of its seeds alone, at these places along the seed axis."""
-        return dataclasses.replace(self, seeds=tuple(self.seeds[place] for place in places))
+    def select_seeds(self, seed_indices: Sequence[int]) -> Self:
+        """The same world for some of its seeds alone, at these indices along the seed axis."""
+        return dataclasses.replace(self, seeds=tuple(self.seeds[index] for index in seed_indices))
 
     def preference_data(self) -> PreferenceData:
         """The pairs to learn from, split into training and validation."""
@@ -217,11 +215,9 @@ class Environment(Component, ABC):
         return PreferenceData(pairs[:n_train], pairs[n_train:])
 
     def sample_preferences(self, purpose: str, n: int, shown_only: bool = False) -> Preferences:
-        """Draw n pairs of responses from the reference policy, labelled as `preferences` says.
+        """Draw n pairs of responses from the reference policy, labeled as `labels` says.
 
-        P(a preferred to b | x) = sigmoid(r*(x, a) - r*(x, b)) by Bradley & Terry (1952), else 1, 1/2 or 0 as r*(x, a)
-        is above, at or below r*(x, b); then flipped with probability `label_noise`. The draws depend on the seed and
-        the purpose alone.
+        The draws depend on the seed and the purpose alone.
 
         Args:
             purpose: another one gives other pairs.
@@ -232,10 +228,9 @@ class Environment(Component, ABC):
         noise = self.streams.uniform(f"{purpose}.responses", (n, 2, self.output_dim))
         responses = (self.sample_shown if shown_only else self.sample_reference)(noise, prompts)
         rewards = self.reward(prompts, responses)
-        difference = rewards[..., 0] - rewards[..., 1]
-        p_first = torch.sigmoid(difference) if self.preferences == "bradley_terry" else difference.sign() / 2 + 0.5
+        p_first = self.labels.preference_probability(rewards, prompts, responses)
         first_wins = self.streams.uniform(f"{purpose}.labels", (n,)) < p_first
-        flipped = self.streams.uniform(f"{purpose}.flips", (n,)) < self.label_noise
+        flipped = self.streams.uniform(f"{purpose}.flips", (n,)) < self.labels.flip_probability
         first_wins = first_wins ^ flipped
         chosen_first = torch.where(first_wins[..., None, None], responses, responses.flip(2))
         return Preferences(prompts, chosen_first)

@@ -33,9 +33,9 @@ class Preferences:
         """As many pairs of each seed in another order: the numbers of the rows, all seeds in a row, (S * N,)."""
         prompts = self.prompts.flatten(0, 1).index_select(0, rows).view_as(self.prompts)
         responses = self.responses.flatten(0, 1).index_select(0, rows).view_as(self.responses)
-        return Preferences(prompts, responses).by_feature()
+        return Preferences(prompts, responses).to_feature_major()
 
-    def by_feature(self) -> Preferences:
+    def to_feature_major(self) -> Preferences:
         """The same pairs, in memory as networks use them: prompts (S, D, N), responses (S, T, 2, N)."""
         return Preferences(self.prompts.mT.contiguous().mT, self.responses.transpose(1, 3).contiguous().transpose(1, 3))
 
@@ -47,7 +47,9 @@ class PreferenceData:
     train: Preferences
     validation: Preferences
 
-    def of(self, places: torch.Tensor) -> PreferenceData:
-        """The pairs of some of the seeds alone, at these places along the seed axis."""
+    def select_seeds(self, seed_indices: torch.Tensor) -> PreferenceData:
+        """The pairs of some of the seeds alone, at these indices along the seed axis."""
         parts = (self.train, self.validation)
-        return PreferenceData(*(Preferences(pairs.prompts[places], pairs.responses[places]) for pairs in parts))
+        return PreferenceData(
+            *(Preferences(pairs.prompts[seed_indices], pairs.responses[seed_indices]) for pairs in parts)
+        )

@@ -1,8 +1,8 @@
 """The simplified environment: one knob, `complexity_factor`, makes generating harder and leaves verifying as it was.
 
 A response's *content* is a windowed sum of its tokens. The reward is additive over the content, so a verifier that
-reads it has the same easy problem at every complexity, and the KL-regularised optimum is known in closed form. The
-reference policy factorises over the content, too; the preference data may leave contents out.
+reads it has the same easy problem at every complexity, and the KL-regularized optimum is known in closed form. The
+reference policy factorizes over the content, too; the preference data may leave contents out.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Conditionals, Environment
 from alignsim.envs.coverage import is_covered, new_keys, sample_covered
+from alignsim.envs.references import Reference, Tilted, Uniform
 
 
 def windows(output_dim: int, complexity_factor: float) -> list[int]:
@@ -35,25 +36,20 @@ def windows(output_dim: int, complexity_factor: float) -> list[int]:
 
 @dataclass(frozen=True, config=STRICT)
 class SimplifiedEnvironment(Environment):
-    """Responses whose content z = read(y) is z_t = (y_t + ... + y_{t-k_t+1}) mod V, k_t = min(window_t, t + 1).
+    """Responses with content z_t = (y_t + ... + y_{t-k_t+1}) mod V, where k_t = min(window_t, t + 1).
 
-    The true reward is r*(x, y) = sum_t W[t, z_t] . x, with W drawn for each seed, centred over the vocabulary and
+    The true reward is r*(x, y) = sum_t W[t, z_t] . x, with W drawn for each seed, centered over the vocabulary and
     scaled to a standard deviation of `reward_scale` under prompts and uniform responses. The reference policy is
 
-        ref(y | x) = prod_t ref_t(z_t | x),   ref_t(v | x) proportional to exp(reference_tilt * W[t, v] . x),
+        ref(y | x) = prod_t ref_t(z_t | x),   ref_t(v | x) proportional to exp(tilt * W[t, v] . x),
 
-    so that ref(y | x) is proportional to exp(reference_tilt * r*(x, y)): uniform at 0; at a tilt above 0 the optimal
-    policy that beta = 1 / tilt has over a uniform reference; at a tilt below 0 that of the opposite reward. A tilt
-    moves the reference policy alone, the true reward stays what it is: its mean under the reference becomes
-    `reference_value`, and as a rule (for two tokens always) the responses of a pair differ less in it, so that labels
-    are closer to coin flips. Everything that a verifier sees (contents, labels, the optimum) is the same at every
-    complexity factor for the same seed.
+    with a tilt of 0 for a uniform reference, so that ref(y | x) is proportional to exp(tilt * r*(x, y)). Everything
+    that a verifier sees (contents, labels, the optimum) is the same at every complexity factor for the same seed.
 
     Attributes:
         complexity_factor: the mean window, from 1 (a token is its content: no gap) to `output_dim`.
         reward_scale: standard deviation of the true reward over prompts and uniform responses.
-        reference_tilt: how far the reference policy leans towards good content (above 0) or away from it (below 0), in
-            nats of log ref(y | x) for 1 of true reward.
+        reference: the reference policy, uniform or tilted.
         coverage: the share of contents, in (0, 1], that the preference data may show, training and validation alike:
             the others never appear in it. Which they are differs between seeds and does not depend on the prompt; the
             share is met on average over seeds.
@@ -61,7 +57,7 @@ class SimplifiedEnvironment(Environment):
 
     complexity_factor: Annotated[float, Field(ge=1)] = 2.0
     reward_scale: PositiveFloat = 2.0
-    reference_tilt: Annotated[float, Field(ge=-100, le=100)] = 0.0
+    reference: Reference = field(default_factory=Uniform)
     coverage: Annotated[float, Field(gt=0, le=1)] = field(default=1.0, kw_only=True)  # checked after vocab_size
 
     @field_validator("complexity_factor")
@@ -83,11 +79,23 @@ class SimplifiedEnvironment(Environment):
             raise ValueError(f"must leave at least 2 of the {contents} contents: at least {2 / contents:.3g}")
         return coverage
 
+    @field_validator("reference")
+    @classmethod
+    def _reference_is_known(cls, reference: Reference) -> Reference:
+        if not isinstance(reference, (Uniform, Tilted)):
+            raise ValueError(f"must be Uniform or Tilted here, not {type(reference).__name__}")
+        return reference
+
+    @property
+    def _tilt(self) -> float:
+        """Nats of log ref(y | x) for each unit of true reward; 0 where the reference is uniform."""
+        return self.reference.tilt if isinstance(self.reference, Tilted) else 0.0
+
     @cached_property
     def _before_window(self) -> list[int]:
         """For each position, how many tokens come before its window."""
-        spans = windows(self.output_dim, self.complexity_factor)
-        return [max(t + 1 - span, 0) for t, span in enumerate(spans)]
+        sizes = windows(self.output_dim, self.complexity_factor)
+        return [max(t + 1 - window, 0) for t, window in enumerate(sizes)]
 
     @cached_property
     def _windows(self) -> torch.Tensor:
@@ -100,20 +108,20 @@ class SimplifiedEnvironment(Environment):
     def reward_weights(self) -> torch.Tensor:
         """W, (S, T, V, D)."""
         drawn = self.streams.normal("reward.weights", (self.output_dim, self.vocab_size, self.input_dim))
-        centred = drawn - drawn.mean(2, keepdim=True)
+        centered = drawn - drawn.mean(2, keepdim=True)
         # Var r* = sum_t E_v |W[t, v]|^2 for x ~ N(0, I) and independent, uniform content
-        deviation = centred.square().sum((1, 2, 3), keepdim=True).div(self.vocab_size).sqrt()
-        return self.reward_scale * centred / deviation
+        deviation = centered.square().sum((1, 2, 3), keepdim=True).div(self.vocab_size).sqrt()
+        return self.reward_scale * centered / deviation
 
-    def read(self, responses: torch.Tensor) -> torch.Tensor:
+    def tokens_to_content(self, responses: torch.Tensor) -> torch.Tensor:
         """Content of responses, (..., T) -> (..., T): windowed sums modulo the vocabulary. A bijection."""
         missing = max(3 - responses.dim(), 0)
         by_position = responses[(None,) * missing].transpose(-3, -1)  # as networks have them in memory, (S, T, K, B)
         sums = self._windows @ by_position.flatten(-2).to(self._windows.dtype)
         return (sums % self.vocab_size).long().view(by_position.shape).transpose(-3, -1)[(0,) * missing]
 
-    def write(self, content: torch.Tensor) -> torch.Tensor:
-        """The response that reads as this content, (..., T) -> (..., T): the inverse of `read`."""
+    def content_to_tokens(self, content: torch.Tensor) -> torch.Tensor:
+        """The response that reads as this content, (..., T) -> (..., T): the inverse of `tokens_to_content`."""
         sums = torch.zeros(*content.shape[:-1], self.output_dim + 1, dtype=content.dtype, device=content.device)
         for t, before in enumerate(self._before_window):
             sums[..., t + 1] = (content[..., t] + sums[..., before]) % self.vocab_size
@@ -127,7 +135,7 @@ class SimplifiedEnvironment(Environment):
 
     def reward(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
         """True reward r*(x, y): (S, B, D), (S, B, K, T) -> (S, B, K)."""
-        content, scores = self.read(responses), self._content_rewards(prompts)
+        content, scores = self.tokens_to_content(responses), self._content_rewards(prompts)
         if content.shape[:2] == (1, 1):  # shared responses: one matrix product for all prompts
             one_hot = torch.nn.functional.one_hot(content[0, 0], self.vocab_size).flatten(1).to(scores.dtype)
             return (one_hot @ scores.flatten(2).mT).mT
@@ -137,9 +145,9 @@ class SimplifiedEnvironment(Environment):
 
     def _factors(self, prompts: torch.Tensor) -> torch.Tensor:
         """Log ref_t(v | x) of every position and content token, (S, B, D) -> (S, B, T, V); (T, V) where uniform."""
-        if self.reference_tilt == 0:
+        if self._tilt == 0:
             return self._uniform_log_probs
-        return (self.reference_tilt * self._content_rewards(prompts)).log_softmax(-1)
+        return (self._tilt * self._content_rewards(prompts)).log_softmax(-1)
 
     @cached_property
     def _uniform_log_probs(self) -> torch.Tensor:
@@ -151,17 +159,17 @@ class SimplifiedEnvironment(Environment):
         Given them, z_t = (y_t + their sum within the window) mod V: the content's log-probabilities in another order.
         Uniform over tokens: a tensor of -log V, (T, V).
         """
-        if self.reference_tilt == 0:
+        if self._tilt == 0:
             return self._uniform_log_probs
         twice = self._factors(prompts).repeat(1, 1, 1, 2)[:, :, None]  # (S, B, 1, T, 2 V), in place of a modulus
-        before = (self.read(responses) - responses) % self.vocab_size
+        before = (self.tokens_to_content(responses) - responses) % self.vocab_size
         index = before[..., None] + torch.arange(self.vocab_size, device=self.device)
         index = index.expand(*twice.shape[:2], *index.shape[2:])
         return twice.expand(*index.shape[:-1], -1).gather(-1, index)
 
     def reference_conditionals(self, prompts: torch.Tensor) -> Conditionals:
         """The same, token by token: those of a position follow from the tokens in its window."""
-        if self.reference_tilt == 0:
+        if self._tilt == 0:
             return Conditionals(self._uniform_log_probs, lambda tokens: self._uniform_log_probs[tokens.shape[-1]])
         vocabulary = torch.arange(self.vocab_size, device=self.device)
         twice = self._factors(prompts).repeat(1, 1, 1, 2)[:, :, None]  # as above
@@ -176,18 +184,18 @@ class SimplifiedEnvironment(Environment):
 
     def content_log_probs(self, prompts: torch.Tensor, content: torch.Tensor) -> torch.Tensor:
         """Log ref_t(v | x), whatever the content before it, (S, B, 1, T, V); 0 where uniform."""
-        if self.reference_tilt == 0:
+        if self._tilt == 0:
             return super().content_log_probs(prompts, content)
         return self._factors(prompts)[:, :, None]
 
     def sample_reference(self, uniforms: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
         """Responses with independent content from ref_t, (S, B, K, T); the content depends on the arguments alone."""
-        if self.reference_tilt == 0:
+        if self._tilt == 0:
             content = (uniforms * self.vocab_size).long().clamp(max=self.vocab_size - 1)
         else:
             below = self._factors(prompts).exp().cumsum(-1)[:, :, None, :, :-1]
             content = (uniforms[..., None] >= below).sum(-1)
-        return self.write(content)
+        return self.content_to_tokens(content)
 
     def sample_shown(self, uniforms: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
         """Responses from the reference policy given that their content is covered, (S, B, K, T)."""
@@ -195,19 +203,19 @@ class SimplifiedEnvironment(Environment):
             return self.sample_reference(uniforms, prompts)
         log_probs = self._factors(prompts)
         log_probs = log_probs[(None,) * (4 - log_probs.dim())]
-        return self.write(sample_covered(log_probs, self._coverage_keys, self.coverage, uniforms))
+        return self.content_to_tokens(sample_covered(log_probs, self._coverage_keys, self.coverage, uniforms))
 
     def is_covered(self, responses: torch.Tensor) -> torch.Tensor:
         """Whether the preference data may show responses, (S, B, K, T) -> (S, B, K)."""
-        return is_covered(self._coverage_keys, self.coverage, self.read(responses))
+        return is_covered(self._coverage_keys, self.coverage, self.tokens_to_content(responses))
 
     @cached_property
     def _coverage_keys(self) -> torch.Tensor:
         return new_keys(self.streams, self.output_dim, self.vocab_size)
 
     def reference_value(self, prompts: torch.Tensor) -> torch.Tensor:
-        """Mean over prompts of sum_t sum_v ref_t(v | x) W[t, v] . x, (S,): 0 where uniform, W being centred."""
-        if self.reference_tilt == 0:
+        """Mean over prompts of sum_t sum_v ref_t(v | x) W[t, v] . x, (S,): 0 where uniform, W being centered."""
+        if self._tilt == 0:
             return torch.zeros(len(self.seeds), device=self.device)
         return (self._factors(prompts).exp() * self._content_rewards(prompts)).sum((2, 3)).mean(1)
 
@@ -230,6 +238,6 @@ class SimplifiedEnvironment(Environment):
     def _log_partition(self, beta: float, prompts: torch.Tensor) -> torch.Tensor:
         """Log Z(x) = sum_t log sum_v ref_t(v | x) exp(W[t, v] . x / beta), (S, B, D) -> (S, B)."""
         tilted = self._content_rewards(prompts) / beta
-        if self.reference_tilt == 0:
+        if self._tilt == 0:
             return (tilted.logsumexp(-1) - math.log(self.vocab_size)).sum(-1)
         return (tilted + self._factors(prompts)).logsumexp(-1).sum(-1)

@@ -6,7 +6,7 @@ from alignsim._lazy import torch
 from alignsim.config.schema import Evaluation
 from alignsim.envs.base import Environment
 from alignsim.evaluation.value import normalized_value, policy_value, reference_value, soft_optimal_value
-from alignsim.methods.base import Trained
+from alignsim.methods.base import TrainingResult
 
 #: What each measure is, in the order of the columns of `results.csv`.
 MEASURES = {
@@ -21,7 +21,7 @@ MEASURES = {
     "computational_regret": "regret - statistical_regret: what the method's policy failed to reach of that one",
     "reward": "E[r*] under the policy",
     "kl": "KL(policy || reference), in nats; of best-of-n with sampled responses a bound from above",
-    "pair_accuracy": "share of fresh pairs that the learned (or implicit) reward orders as labelled",
+    "pair_accuracy": "share of fresh pairs that the learned (or implicit) reward orders as labeled",
     "validation_loss": "smallest loss on the validation pairs, mean over pairs, in the units of the method's loss",
     "best_step": "the step of that smallest loss, whose weights were kept",
 }
@@ -29,12 +29,12 @@ MEASURES = {
 #: Columns of `results.csv` beside the measures that say whether they can be relied on.
 DIVERGED = {
     "diverged": "True where training met a loss or weights that were not finite",
-    "diverged_phase": "the first stage in which it did",
+    "diverged_stage": "the first stage in which it did",
     "diverged_step": "after how many steps of that stage",
 }
 
 
-def measure(trained: Trained, env: Environment, beta: float, evaluation: Evaluation) -> dict[str, torch.Tensor]:
+def measure(trained: TrainingResult, env: Environment, beta: float, evaluation: Evaluation) -> dict[str, torch.Tensor]:
     """Measure what a method trained: a tensor (S,) for each of `MEASURES`, NaN where one does not apply."""
     prompts = env.prompts("evaluation", evaluation.prompts)
     value = policy_value(trained.policy, beta, prompts, evaluation)
@@ -65,8 +65,8 @@ def measure(trained: Trained, env: Environment, beta: float, evaluation: Evaluat
     return {name: measures[name] for name in MEASURES}
 
 
-def pair_accuracy(trained: Trained, env: Environment, n_pairs: int) -> torch.Tensor:
-    """Share of fresh labelled pairs whose chosen response scores higher, (S,); a tie counts one half."""
+def pair_accuracy(trained: TrainingResult, env: Environment, n_pairs: int) -> torch.Tensor:
+    """Share of fresh labeled pairs whose chosen response scores higher, (S,); a tie counts one half."""
     pairs = env.sample_preferences("evaluation.pairs", n_pairs)
     with torch.no_grad():
         chosen, rejected = trained.scorer(pairs.prompts, pairs.responses).unbind(-1)

@@ -53,13 +53,13 @@ def policy_value(policy: Policy, beta: float, prompts: torch.Tensor, evaluation:
     if is_enumerable(env, evaluation):
         return _enumerated(env, beta, prompts, policy.log_ratio_of_all)
 
-    write = policy.writer()
+    write = policy.sampler()
 
     def sampled(x: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, ...]:
         responses, log_ratio = write(x, uniforms)
         return torch.zeros_like(log_ratio), env.reward(x, responses), log_ratio
 
-    return _sampled(env, beta, prompts, evaluation.samples, sampled, policy.draws)
+    return _sampled(env, beta, prompts, evaluation.samples, sampled, policy.uniforms_per_response)
 
 
 def reference_value(env: Environment, prompts: torch.Tensor, evaluation: Evaluation) -> torch.Tensor:
@@ -85,7 +85,7 @@ def normalized_value(value: torch.Tensor, reference: torch.Tensor, optimum: torc
 def soft_optimal_value(reward_model: RewardModel, beta: float, prompts: torch.Tensor, evaluation: Evaluation) -> Value:
     """Value of pi(y|x) = ref(y|x) exp(r(x, y) / beta) / Z(x), the best policy for a learned reward.
 
-    Exact where responses are enumerable; else by self-normalised importance sampling from `RewardModel.propose`, less
+    Exact where responses are enumerable; else by self-normalized importance sampling from `RewardModel.propose`, less
     the first order of its bias (Quenouille 1956, the jackknife): that falls with the samples of a prompt, not with the
     number of prompts. Where KL(pi || proposal) is above the log of the samples, what is left of it is large beside the
     standard error.
@@ -158,8 +158,8 @@ def _sampled(
             without, log_others = _without_each(log_weights, values)
             without[1] -= log_others + math.log(samples / (samples - 1))  # Z, which is in log pi/ref, is another, too
             corrected = samples * (log_weights.exp() * values).sum(-1) - (samples - 1) * without.mean(-1)
-            penalised = without[0] - beta * without[1]
-            variance = penalised.var(-1) * (samples - 1) ** 2 / samples
+            penalized = without[0] - beta * without[1]
+            variance = penalized.var(-1) * (samples - 1) ** 2 / samples
             totals += torch.stack([*corrected.sum(-1), variance.sum(1)])
     reward, kl = totals[:2] / prompts.shape[1]
     standard_error = totals[2].sqrt() / prompts.shape[1]

@@ -1,1 +1,1 @@
-"""Methods: what differs between them (data, loss, stages), on one supervised and one policy-gradient loop."""
+"""Methods: what differs between them (data, loss, stages), on one policy_fit and one policy-gradient loop."""

@@ -11,7 +11,7 @@ from alignsim._lazy import torch
 from alignsim.config.schema import Component
 from alignsim.envs.base import Environment
 from alignsim.envs.pairs import PreferenceData
-from alignsim.models.base import Fit, StackedModel
+from alignsim.models.base import FitSummary, StackedModel
 from alignsim.models.config import ModelConfig
 from alignsim.models.policy import Policy
 from alignsim.models.reward import RewardModel
@@ -23,34 +23,34 @@ State = dict[str, Any]
 class Monitor:
     """Hears how training goes, and remembers it. This one stays silent and forgets; subclasses do more.
 
-    Every stage of a method has a `phase`, a name that no other stage of the method has.
+    Every stage of a method has a `stage`, a name that no other stage of the method has.
     """
 
-    def resume(self, phase: str) -> State | None:
+    def load_state(self, stage: str) -> State | None:
         """The state in which a stage was last kept; None where it starts afresh."""
         return None
 
-    def start(self, phase: str, steps: int, done: int) -> None:
+    def start(self, stage: str, steps: int, done: int) -> None:
         """A stage of at most `steps` steps begins; `done` of them were taken before it was resumed."""
 
-    def record(self, phase: str, step: int, measures: Mapping[str, torch.Tensor], model: StackedModel) -> None:
+    def record(self, stage: str, step: int, measures: Mapping[str, torch.Tensor], model: StackedModel) -> None:
         """After `step` steps of a stage: the model that it trains, and measures of each of its seeds, (S,).
 
         Seeds that have stopped improving are in it no more.
         """
 
-    def keep(self, phase: str, state: State) -> None:
+    def save_state(self, stage: str, state: State) -> None:
         """The stage can go on from here: whoever wants to resume it later keeps a copy of its state.
 
         `step` in it says how many steps were taken.
         """
 
-    def finish(self, phase: str, step: int, diverged_at: torch.Tensor) -> None:
-        """The stage ended after `step` steps; `diverged_at` as in `Optimiser`."""
+    def finish(self, stage: str, step: int, diverged_at: torch.Tensor) -> None:
+        """The stage ended after `step` steps; `diverged_at` as in `StackedAdamW`."""
 
 
 @dataclass(frozen=True)
-class Task:
+class TrainingInputs:
     """What every method is given: the same world, pairs, models and beta for the same seed."""
 
     env: Environment
@@ -61,7 +61,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """What a method hands back.
 
     Attributes:
@@ -73,7 +73,7 @@ class Trained:
     """
 
     policy: Policy
-    fit: Fit | None
+    fit: FitSummary | None
     scorer: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     reward_model: RewardModel | None = None
 
@@ -82,7 +82,7 @@ class Method(Component, ABC):
     """A method is a frozen dataclass: its fields are its configuration, `train` is what it does."""
 
     @abstractmethod
-    def train(self, task: Task) -> Trained:
+    def train(self, task: TrainingInputs) -> TrainingResult:
         """Train on every seed of the task at once."""
 
 
@@ -97,7 +97,7 @@ def map_tensors(state: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> A
     return state
 
 
-def fitted(model: StackedModel) -> Fit:
+def fitted(model: StackedModel) -> FitSummary:
     """The fit of a model that was fitted to pairs."""
     assert model.fit is not None, "the model was never fitted to pairs"
     return model.fit

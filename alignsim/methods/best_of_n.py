@@ -16,10 +16,10 @@ from pydantic.dataclasses import dataclass
 from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
-from alignsim.methods.base import Task
+from alignsim.methods.base import TrainingInputs
 from alignsim.methods.on_policy import Reward
 from alignsim.methods.optimizer import tuned
-from alignsim.methods.preference_fit import Supervised
+from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.policy import Policy, Sampled
 from alignsim.models.reward import RewardModel
@@ -36,10 +36,10 @@ class BestOfN(TwoStageMethod):
         n: how many responses of the reference policy it picks from, at most 10,000.
     """
 
-    supervised: Supervised = tuned(Supervised, steps=3000, learning_rate=1e-3, weight_decay=0.01)
+    reward_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=3000, learning_rate=1e-3, weight_decay=0.01)
     n: Annotated[int, Field(ge=1, le=10_000)] = 32
 
-    def policy_for(self, reward_model: RewardModel, task: Task) -> BestOfNPolicy:
+    def policy_for(self, reward_model: RewardModel, task: TrainingInputs) -> BestOfNPolicy:
         """Let the reward model pick."""
         return BestOfNPolicy(task.env, reward_model, reward_model.of_all, self.n)
 
@@ -57,25 +57,25 @@ class BestOfNPolicy(Policy):
     def __init__(
         self, env: Environment, reward: Reward, reward_of_all: Callable[[torch.Tensor], torch.Tensor], n: int
     ) -> None:
-        self.env, self.draws = env, n
+        self.env, self.uniforms_per_response = env, n
         self._reward, self._reward_of_all = reward, reward_of_all
 
     def log_ratio_of_all(self, prompts: torch.Tensor) -> torch.Tensor:
         """As of `Policy`, exact."""
         reference = self.env.reference_log_prob(prompts, self.env.all_responses())
-        return best_of_n_log_ratio(self._reward_of_all(prompts), reference, self.draws)
+        return best_of_n_log_ratio(self._reward_of_all(prompts), reference, self.uniforms_per_response)
 
-    def writer(self) -> Callable[[torch.Tensor, torch.Tensor], Sampled]:
+    def sampler(self) -> Callable[[torch.Tensor, torch.Tensor], Sampled]:
         """What picks responses; in place of each log-ratio it gives `best_of_n_kl_bound`, which is no smaller."""
 
         def write(prompts: torch.Tensor, uniforms: torch.Tensor) -> Sampled:
             with torch.no_grad():
                 responses = self.env.sample_reference(uniforms, prompts)
                 rewards = self._reward(prompts, responses)
-                best = rewards.unflatten(-1, (-1, self.draws)).argmax(-1, keepdim=True)  # (S, B, K, 1)
+                best = rewards.unflatten(-1, (-1, self.uniforms_per_response)).argmax(-1, keepdim=True)  # (S, B, K, 1)
                 index = best[..., None].expand(*best.shape, self.env.output_dim)
-                picked = responses.unflatten(2, (-1, self.draws)).gather(3, index).squeeze(3)
-            return Sampled(picked, rewards.new_full(best.shape[:3], best_of_n_kl_bound(self.draws)))
+                picked = responses.unflatten(2, (-1, self.uniforms_per_response)).gather(3, index).squeeze(3)
+            return Sampled(picked, rewards.new_full(best.shape[:3], best_of_n_kl_bound(self.uniforms_per_response)))
 
         return write
 

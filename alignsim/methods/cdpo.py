@@ -13,7 +13,7 @@ from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import log_ratios
 from alignsim.methods.dpo import DPO
 from alignsim.methods.optimizer import tuned
-from alignsim.methods.preference_fit import Supervised
+from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.policy import PolicyModel
 
 
@@ -38,9 +38,9 @@ def cdpo_loss(
 class CDPO(DPO):
     """`conf/method/cdpo.yaml`. `label_noise` is the share of labels that are believed to be flipped, in [0, 0.5)."""
 
-    phase: ClassVar[str] = "cdpo"
+    stage: ClassVar[str] = "cdpo"
 
-    supervised: Supervised = tuned(Supervised, steps=1985, learning_rate=3.45e-3, weight_decay=0.452)
+    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=1985, learning_rate=3.45e-3, weight_decay=0.452)
     label_noise: Annotated[float, Field(ge=0, lt=0.5)] = 0.0433
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:

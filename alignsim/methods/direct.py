@@ -12,8 +12,8 @@ from pydantic.dataclasses import dataclass
 from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import Preferences
-from alignsim.methods.base import Method, Task, Trained, fitted
-from alignsim.methods.preference_fit import Supervised, fit_to_preferences
+from alignsim.methods.base import Method, TrainingInputs, TrainingResult, fitted
+from alignsim.methods.preference_fit import PreferenceFitConfig, fit_to_preferences
 from alignsim.models.policy import PolicyModel
 
 
@@ -22,13 +22,13 @@ class DirectMethod(Method):
     """A method that is a loss on pairs: a subclass says which.
 
     Attributes:
-        supervised: how the policy is fitted to the pairs.
+        policy_fit: how the policy is fitted to the pairs.
     """
 
     #: The name of its only stage, in logs and training curves; a subclass may have one of its own.
-    phase: ClassVar[str] = "policy"
+    stage: ClassVar[str] = "policy"
 
-    supervised: Supervised = field(default_factory=Supervised)
+    policy_fit: PreferenceFitConfig = field(default_factory=PreferenceFitConfig)
 
     @abstractmethod
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
@@ -48,18 +48,18 @@ class DirectMethod(Method):
         """What orders responses as the method sees them, up to a function of the prompt; here log pi/ref, (S, B, K)."""
         return policy.log_ratio(prompts, responses)
 
-    def train(self, task: Task) -> Trained:
+    def train(self, task: TrainingInputs) -> TrainingResult:
         """Fit a fresh policy to the pairs; the weights of each seed's best validation loss are kept."""
         policy, beta = task.model.new_policy(task.env), self.beta_of_loss(task.beta)
         fit_to_preferences(
             policy,
             lambda policy, pairs: self._checked(self.loss(policy, pairs, beta), pairs),
             task.data,
-            self.supervised,
-            phase=self.phase,
+            self.policy_fit,
+            stage=self.stage,
             monitor=task.monitor,
         )
-        return Trained(policy, fitted(policy), lambda prompts, responses: self.score(policy, prompts, responses))
+        return TrainingResult(policy, fitted(policy), lambda prompts, responses: self.score(policy, prompts, responses))
 
     def _checked(self, losses: torch.Tensor, pairs: Preferences) -> torch.Tensor:
         """The losses, once they are known to be one for each pair."""

@@ -1,4 +1,4 @@
-"""DPO on the given pairs, labelled anew by a reward model that was fitted to them: two stages without RL.
+"""DPO on the given pairs, labeled anew by a reward model that was fitted to them: two stages without RL.
 
 Nothing is written, no prompt is new: beside DPO it has only the reward model's opinion of the very pairs that both
 learn from, and so tells what the reward model's class is worth by itself.
@@ -13,10 +13,10 @@ from pydantic.dataclasses import dataclass
 from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import Preferences
-from alignsim.methods.base import Task
-from alignsim.methods.dpo import labelled_dpo_loss
+from alignsim.methods.base import TrainingInputs
+from alignsim.methods.dpo import labeled_dpo_loss
 from alignsim.methods.optimizer import tuned
-from alignsim.methods.preference_fit import Supervised, fit_to_preferences
+from alignsim.methods.preference_fit import PreferenceFitConfig, fit_to_preferences
 from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.policy import PolicyModel
 from alignsim.models.reward import RewardModel
@@ -30,23 +30,23 @@ class DistilledDPO(TwoStageMethod):
     rewards by squares; the policy that is optimal for the reward model is the optimum of both losses.
 
     Attributes:
-        distillation: how the policy is fitted to the reward model's labels; those of validation pairs say when to stop.
+        policy_fit: how the policy is fitted to the reward model's labels; those of validation pairs say when to stop.
     """
 
-    distillation: Supervised = tuned(Supervised, steps=2379, learning_rate=5.25e-3, weight_decay=0.436)
+    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=2379, learning_rate=5.25e-3, weight_decay=0.436)
 
-    def policy_for(self, reward_model: RewardModel, task: Task) -> PolicyModel:
-        """Fit a fresh policy to the given pairs, labelled by the reward model."""
+    def policy_for(self, reward_model: RewardModel, task: TrainingInputs) -> PolicyModel:
+        """Fit a fresh policy to the given pairs, labeled by the reward model."""
         policy = task.model.new_policy(task.env)
 
         @lru_cache(maxsize=1)
         def judge_of(seeds: tuple[int, ...]) -> RewardModel:
-            return reward_model.of(torch.tensor([task.env.seeds.index(seed) for seed in seeds]))
+            return reward_model.select_seeds(torch.tensor([task.env.seeds.index(seed) for seed in seeds]))
 
         def loss(policy: PolicyModel, pairs: Preferences) -> torch.Tensor:
             with torch.no_grad():
                 rewards = judge_of(policy.env.seeds)(pairs.prompts, pairs.responses)
-            return labelled_dpo_loss(rewards, policy.log_ratio(pairs.prompts, pairs.responses), task.beta)
+            return labeled_dpo_loss(rewards, policy.log_ratio(pairs.prompts, pairs.responses), task.beta)
 
-        fit_to_preferences(policy, loss, task.data, self.distillation, phase="distillation", monitor=task.monitor)
+        fit_to_preferences(policy, loss, task.data, self.policy_fit, stage="distillation", monitor=task.monitor)
         return policy

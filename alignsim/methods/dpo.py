@@ -1,4 +1,4 @@
-"""Direct preference optimisation (Rafailov et al. 2023): the implicit reward of the policy is fitted to the pairs.
+"""Direct preference optimization (Rafailov et al. 2023): the implicit reward of the policy is fitted to the pairs.
 
 Their labels are given, or a reward's.
 """
@@ -14,10 +14,10 @@ from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
 from alignsim.envs.pairs import PreferenceData, Preferences
-from alignsim.methods.base import Monitor, Task
+from alignsim.methods.base import Monitor, TrainingInputs
 from alignsim.methods.direct import DirectMethod, log_ratios
 from alignsim.methods.optimizer import tuned
-from alignsim.methods.preference_fit import Supervised
+from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.config import ModelConfig
 from alignsim.models.policy import PolicyModel
 
@@ -35,7 +35,7 @@ def dpo_loss(chosen_log_ratio: torch.Tensor, rejected_log_ratio: torch.Tensor, b
     return -torch.nn.functional.logsigmoid(beta * (chosen_log_ratio - rejected_log_ratio))
 
 
-def labelled_dpo_loss(
+def labeled_dpo_loss(
     rewards: torch.Tensor, log_ratio: torch.Tensor, beta: float, coins: torch.Tensor | None = None
 ) -> torch.Tensor:
     """The DPO loss of pairs that rewards label as of Bradley & Terry (1952), in nats, (S, B).
@@ -66,9 +66,9 @@ class DPO(DirectMethod):
             its optimum on endless pairs.
     """
 
-    phase: ClassVar[str] = "dpo"
+    stage: ClassVar[str] = "dpo"
 
-    supervised: Supervised = tuned(Supervised, steps=2582, learning_rate=5.59e-3, weight_decay=0.387)
+    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=2582, learning_rate=5.59e-3, weight_decay=0.387)
     beta: PositiveFloat | None = None
 
     def beta_of_loss(self, beta: float) -> float:
@@ -86,7 +86,7 @@ def train_policy_with_dpo(
     *,
     beta: float = 0.5,
     model: ModelConfig | None = None,
-    settings: Supervised | None = None,
+    settings: PreferenceFitConfig | None = None,
     monitor: Monitor | None = None,
 ) -> PolicyModel:
     """Fit a fresh policy to preference pairs with the DPO loss, every seed of the environment at once.
@@ -102,7 +102,7 @@ def train_policy_with_dpo(
     Returns:
         The policy of the best validation loss of each seed; its `fit` says which step that was.
     """
-    task = Task(env, data or env.preference_data(), model or ModelConfig(), beta, monitor or Monitor())
-    policy = (DPO(supervised=settings) if settings else DPO()).train(task).policy
+    task = TrainingInputs(env, data or env.preference_data(), model or ModelConfig(), beta, monitor or Monitor())
+    policy = (DPO(policy_fit=settings) if settings else DPO()).train(task).policy
     assert isinstance(policy, PolicyModel)
     return policy

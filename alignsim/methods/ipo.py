@@ -1,4 +1,4 @@
-"""Identity preference optimisation (Azar et al. 2023): a bounded target for the log-ratios, no sigmoid."""
+"""Identity preference optimization (Azar et al. 2023): a bounded target for the log-ratios, no sigmoid."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import TemperedMethod, log_ratios
 from alignsim.methods.optimizer import tuned
-from alignsim.methods.preference_fit import Supervised
+from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.policy import PolicyModel
 
 
@@ -33,9 +33,9 @@ def ipo_loss(chosen_log_ratio: torch.Tensor, rejected_log_ratio: torch.Tensor, t
 class IPO(TemperedMethod):
     """`conf/method/ipo.yaml`. The temperature is the paper's tau: it weighs a probability of winning, not a reward."""
 
-    phase: ClassVar[str] = "ipo"
+    stage: ClassVar[str] = "ipo"
 
-    supervised: Supervised = tuned(Supervised, steps=1985, learning_rate=3.45e-3, weight_decay=0.452)
+    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=1985, learning_rate=3.45e-3, weight_decay=0.452)
     temperature: PositiveFloat = 0.114
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Kahneman-Tversky optimisation (Ethayarajh et al. 2024): each response is good or bad on its own, no pairs."""
+"""Kahneman-Tversky optimization (Ethayarajh et al. 2024): each response is good or bad on its own, no pairs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import TemperedMethod
 from alignsim.methods.optimizer import tuned
-from alignsim.methods.preference_fit import Supervised
+from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.policy import PolicyModel
 
 #: Of desirable and of undesirable responses.
@@ -56,9 +56,9 @@ class KTO(TemperedMethod):
         undesirable_weight: lambda_U of the paper, above 0.
     """
 
-    phase: ClassVar[str] = "kto"
+    stage: ClassVar[str] = "kto"
 
-    supervised: Supervised = tuned(Supervised, steps=2582, learning_rate=5.59e-3, weight_decay=0.387)
+    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=2582, learning_rate=5.59e-3, weight_decay=0.387)
     temperature: PositiveFloat = 1.07
     desirable_weight: PositiveFloat = 1.0
     undesirable_weight: PositiveFloat = 1.0

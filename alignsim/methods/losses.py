@@ -1,4 +1,4 @@
-"""What reward models and policy optimisers learn by, as pure functions of log-probabilities and rewards.
+"""What reward models and policy optimizers learn by, as pure functions of log-probabilities and rewards.
 
 The loss that makes a method what it is stands in its own module.
 """
@@ -16,7 +16,7 @@ def bradley_terry_loss(chosen_reward: torch.Tensor, rejected_reward: torch.Tenso
     return -torch.nn.functional.logsigmoid(chosen_reward - rejected_reward)
 
 
-def kl_penalised_reward(reward: torch.Tensor, log_ratio: torch.Tensor, beta: float) -> torch.Tensor:
+def kl_penalized_reward(reward: torch.Tensor, log_ratio: torch.Tensor, beta: float) -> torch.Tensor:
     """r(x, y) - beta log pi(y|x)/ref(y|x), elementwise: its mean under pi is the objective of RLHF.
 
     Ouyang et al. 2022, equation 2, without the pretraining term.
@@ -34,7 +34,7 @@ def leave_one_out_advantage(rewards: torch.Tensor) -> torch.Tensor:
 
 
 def clipped_surrogate(log_ratio: torch.Tensor, advantage: torch.Tensor, clip: float) -> torch.Tensor:
-    """min(w A, clip(w, 1 - c, 1 + c) A) with w = pi / pi_old, elementwise, to be maximised.
+    """min(w A, clip(w, 1 - c, 1 + c) A) with w = pi / pi_old, elementwise, to be maximized.
 
     Schulman et al. 2017, equation 7. Where pi = pi_old its gradient is A times that of log pi.
 
@@ -47,7 +47,7 @@ def clipped_surrogate(log_ratio: torch.Tensor, advantage: torch.Tensor, clip: fl
     return torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
 
 
-def generalised_advantage(rewards: torch.Tensor, values: torch.Tensor, decay: float) -> torch.Tensor:
+def generalized_advantage(rewards: torch.Tensor, values: torch.Tensor, decay: float) -> torch.Tensor:
     """A_t = sum_{s >= t} lambda^(s - t) (r_s + V_{s + 1} - V_s), with V_T = 0 and no discount, (..., T) -> (..., T).
 
     Schulman et al. 2016, equation 16, at gamma = 1.
@@ -65,7 +65,7 @@ def generalised_advantage(rewards: torch.Tensor, values: torch.Tensor, decay: fl
     return torch.stack(advantages[::-1], -1)
 
 
-def group_normalised_advantage(rewards: torch.Tensor, scale: bool = True, eps: float = 1e-4) -> torch.Tensor:
+def group_normalized_advantage(rewards: torch.Tensor, scale: bool = True, eps: float = 1e-4) -> torch.Tensor:
     """(r - mean) / (std + eps) over the samples of a prompt, (..., K) -> (..., K), K >= 2.
 
     Shao et al. 2024, section 4.1.2.
@@ -76,8 +76,8 @@ def group_normalised_advantage(rewards: torch.Tensor, scale: bool = True, eps: f
             `leave_one_out_advantage`.
         eps: what keeps the quotient finite where all rewards are equal.
     """
-    centred = rewards - rewards.mean(-1, keepdim=True)
-    return centred / (rewards.std(-1, keepdim=True) + eps) if scale else centred
+    centered = rewards - rewards.mean(-1, keepdim=True)
+    return centered / (rewards.std(-1, keepdim=True) + eps) if scale else centered
 
 
 def k3_kl(log_ratio: torch.Tensor) -> torch.Tensor:

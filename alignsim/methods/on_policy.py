@@ -1,22 +1,24 @@
-"""The one loop of methods that learn from what a policy writes while it trains: RL, RAFT, online DPO.
+"""The one loop of methods that learn from what a policy generates while it trains: RL, RAFT, online DPO.
 
-What a step learns from is the method's; rewards are only ever evaluated, nothing is back-propagated through them.
+What a step learns from, and by which loss, is the method's: an `OnPolicyLearner`. Rewards are only ever evaluated,
+nothing is back-propagated through them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import reduce
-from operator import add
-from typing import NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import field
 
 from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
-from alignsim.methods.base import Monitor
-from alignsim.methods.optimizer import Optimisation, Optimiser
+from alignsim.methods.base import Monitor, State
+from alignsim.methods.optimizer import OptimizerConfig, StackedAdamW
+from alignsim.models.base import StackedModel
 from alignsim.models.network import Parameters
 from alignsim.models.policy import PolicyModel
 
@@ -27,127 +29,169 @@ Reward = Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]
 STEPS_IN_BLOCK = 50
 
 
-class Step(NamedTuple):
-    """What a step learns from.
-
-    Attributes:
-        rewards: of samples from the policy, or their expectation for each prompt, (S, B, K) or (S, B, 1).
-        log_ratio: log pi - log ref of the same, with or without gradient.
-        losses: one for each gradient step, (S,), made when the gradient step before it was taken.
-    """
-
-    rewards: torch.Tensor
-    log_ratio: torch.Tensor
-    losses: Iterator[torch.Tensor]
-
-
-class Stage(NamedTuple):
-    """An optimiser at work on a policy.
-
-    Attributes:
-        parameters: all that is trained.
-        steps: from how many steps a block has and the number of the block to its steps, one by one.
-        beside: tensors that the steps change in place, and that are not trained.
-    """
-
-    parameters: Parameters
-    steps: Callable[[int, int], Iterator[Step]]
-    beside: Parameters | None = None
-
-
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class PolicyFit(Optimisation):
-    """How a policy learns from responses that are written while it trains.
+class OnPolicyConfig(OptimizerConfig):
+    """How a policy learns from responses that are generated while it trains.
 
     Attributes:
         steps: each on fresh prompts.
-        prompts: fresh prompts in a step.
+        prompts_per_step: fresh prompts in a step.
     """
 
     steps: PositiveInt = 2000
     learning_rate: PositiveFloat = 3e-3
-    prompts: PositiveInt = 32
+    prompts_per_step: PositiveInt = 32
 
 
-def take_steps(
-    policy: PolicyModel, stage: Stage, settings: Optimisation, beta: float, *, phase: str, monitor: Monitor
-) -> None:
-    """Take the steps of a stage, block by block; the last weights are kept.
-
-    Args:
-        policy: trained in place.
-        stage: what is trained, and on what.
-        settings: how many steps, and how large.
-        beta: weight of the KL term in the objective that the monitor hears of, above 0.
-        phase: the stage's name for the monitor.
-        monitor: hears the mean reward, KL and objective of the samples since the last report.
-    """
-    optimiser, beside, done = Optimiser(stage.parameters, settings), stage.beside or {}, 0
-    if (saved := monitor.resume(phase)) is not None:
-        optimiser.restore(saved["optimiser"])
-        for name, tensor in beside.items():
-            tensor.copy_(saved["beside"][name])
-        done = saved["step"]
-    monitor.start(phase, settings.steps, done)
-    if done == 0:
-        monitor.record(phase, 0, {}, policy)
-    for start in range(done, settings.steps, STEPS_IN_BLOCK):
-        n_steps = min(STEPS_IN_BLOCK, settings.steps - start)
-        seen: list[tuple[torch.Tensor, ...]] = []  # of each step the losses (S,), rewards and log ratios (S, B, K)
-        for i, (rewards, log_ratio, losses) in enumerate(stage.steps(n_steps, start // STEPS_IN_BLOCK)):
-            taken = []
-            for loss in losses:
-                optimiser.step(start + i, loss)
-                taken.append(loss.detach())
-            # their sum is not finite as soon as one of them is not
-            seen.append((reduce(add, taken), rewards, log_ratio.detach()))
-        all_losses, all_rewards, log_ratios = (torch.stack(each) for each in zip(*seen, strict=True))
-        optimiser.note_divergence(start + n_steps, all_losses)
-        mean_reward, kl = all_rewards.mean((0, 2, 3)), log_ratios.mean((0, 2, 3))
-        measures = {"learned_reward": mean_reward, "kl": kl, "objective": mean_reward - beta * kl}
-        monitor.record(phase, start + n_steps, measures, policy)
-        monitor.keep(phase, {"step": start + n_steps, "optimiser": optimiser.state(), "beside": beside})
-    optimiser.close()
-    monitor.finish(phase, settings.steps, optimiser.diverged_at)
-
-
-class Responses(NamedTuple):
-    """What a policy has just written.
+@plain_dataclass
+class Batch:
+    """What one step learns from.
 
     Attributes:
+        policy: as it is now; in the first epoch it is the one that generated the responses.
         prompts: (S, B, D).
-        responses: (S, B, K, T).
-        rewards: of each, (S, B, K).
-        log_ratio: log pi - log ref of each, with gradient, (S, B, K).
+        responses: (S, B, K, T); empty, K = 0, where none are generated.
+        rewards: of the responses, (S, B, K), or their expectation for each prompt, (S, B, 1).
+        log_ratio: log pi - log ref of the same; its gradient can be taken once, in the first epoch.
+        critic: what is trained beside the policy, if anything.
+        epoch: how many gradient steps were taken on this batch before.
+        token_log_ratio: log pi/ref of each token when it was generated, (S, B, K, T), without gradient. Set by losses
+            that compare later epochs with the first one, as are `advantages` and `returns`.
+        advantages: of each token, (S, B, K, T), or of each response, (S, B, K, 1).
+        returns: what the critic is fitted to, (S, B, K, T).
     """
 
+    policy: PolicyModel
     prompts: torch.Tensor
     responses: torch.Tensor
     rewards: torch.Tensor
     log_ratio: torch.Tensor
+    critic: StackedModel | None = None
+    epoch: int = 0
+    token_log_ratio: torch.Tensor = field(init=False)
+    advantages: torch.Tensor = field(init=False)
+    returns: torch.Tensor = field(init=False)
 
 
-def fresh_responses(
-    policy: PolicyModel, reward: Reward, prompts: int, samples: int
-) -> Callable[[int, int], Iterator[Responses]]:
-    """From how many steps a block has and the number of the block to what the policy writes in each step.
+class OnPolicyLearner(ABC):
+    """What a stage trains, and from what: a subclass for each kind of method.
+
+    Attributes:
+        parameters: all that is trained, by name.
+        buffers: tensors that change in place and are not trained; they are part of a checkpoint.
+        epochs: gradient steps on each batch.
+    """
+
+    parameters: Parameters
+    buffers: Parameters
+    epochs: int = 1
+
+    @abstractmethod
+    def draw(self, n_steps: int, block: int) -> None:
+        """Draw the random numbers of the next `n_steps` steps, which are the given block of the streams."""
+
+    @abstractmethod
+    def batch(self, index: int) -> Batch:
+        """The batch of a step of the block that was drawn last, from 0."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """The loss of each seed in the current epoch of a batch, (S,), differentiable by `parameters`."""
+
+    def end_step(self, step: int) -> None:  # noqa: B027 (most learners have nothing to do)
+        """What is to be done after so many steps of the stage; by default nothing."""
+
+
+class SampledLearner(OnPolicyLearner):
+    """A learner whose batches are fresh prompts and responses that a policy generates to them.
 
     Args:
-        policy: as it is when a step is asked for.
-        reward: of its responses.
-        prompts: B, fresh ones in a step.
-        samples: K, responses to each.
+        policy: trained in place.
+        reward: of responses, only ever evaluated.
+        prompts_per_step: B, fresh prompts in a step.
+        samples_per_prompt: K, responses to each.
+        generator: the policy that generates the responses, by default the one that is trained.
     """
-    write, env = policy.writer(), policy.env
 
-    def steps(n_steps: int, block: int) -> Iterator[Responses]:
-        of_block = env.prompts("rl", n_steps * prompts, block=block)
-        # drawn in the order in which the network uses them, (S, steps, T, K, B)
-        uniforms = env.streams.uniform("rl.samples", (n_steps, env.output_dim, samples, prompts), block=block)
-        for i, x in enumerate(of_block.split(prompts, dim=1)):
-            responses, log_ratio = write(x, uniforms[:, i].permute(0, 3, 2, 1))
-            with torch.no_grad():
-                rewards = reward(x, responses)
-            yield Responses(x, responses, rewards, log_ratio)
+    def __init__(
+        self,
+        policy: PolicyModel,
+        reward: Reward,
+        prompts_per_step: int,
+        samples_per_prompt: int,
+        generator: PolicyModel | None = None,
+    ) -> None:
+        self.policy, self.parameters, self.buffers = policy, dict(policy.parameters), {}
+        self._reward, self._sampler = reward, (generator or policy).sampler()
+        self._prompts_per_step, self._samples_per_prompt = prompts_per_step, samples_per_prompt
 
-    return steps
+    def draw(self, n_steps: int, block: int) -> None:
+        """Prompts, (S, steps * B, D), and the numbers that decide each token, (S, steps, T, K, B)."""
+        env, size = self.policy.env, self._prompts_per_step
+        self._prompts = env.prompts("rl", n_steps * size, block=block).split(size, dim=1)
+        # in the order in which the network uses them
+        shape = (n_steps, env.output_dim, self._samples_per_prompt, size)
+        self._uniforms = env.streams.uniform("rl.samples", shape, block=block)
+
+    def batch(self, index: int) -> Batch:
+        """Fresh prompts, responses to them, and the rewards of these."""
+        prompts = self._prompts[index]
+        responses, log_ratio = self._sampler(prompts, self._uniforms[:, index].permute(0, 3, 2, 1))
+        with torch.no_grad():
+            rewards = self._reward(prompts, responses)
+        return Batch(self.policy, prompts, responses, rewards, log_ratio)
+
+
+def train_on_policy(
+    learner: OnPolicyLearner, policy: PolicyModel, config: OptimizerConfig, beta: float, *, stage: str, monitor: Monitor
+) -> None:
+    """Train a policy on batches of its own responses; the last weights are kept.
+
+    Args:
+        learner: what is trained, and on what.
+        policy: the policy among it, trained in place.
+        config: how many steps, and how large.
+        beta: weight of the KL term in the objective that is reported, above 0.
+        stage: the name of the stage for the monitor.
+        monitor: gets the mean reward, KL and objective of the samples since the last report.
+    """
+    optimizer = StackedAdamW(learner.parameters, config)
+    done = _resume(learner, optimizer, monitor.load_state(stage))
+    monitor.start(stage, config.steps, done)
+    if done == 0:
+        monitor.record(stage, 0, {}, policy)
+    for start in range(done, config.steps, STEPS_IN_BLOCK):
+        end = min(start + STEPS_IN_BLOCK, config.steps)
+        learner.draw(end - start, start // STEPS_IN_BLOCK)
+        losses, rewards, log_ratios = [], [], []
+        for step in range(start, end):
+            # Prompts, responses and their rewards
+            batch = learner.batch(step - start)
+            # Gradient steps on the same responses
+            step_losses = []
+            for batch.epoch in range(learner.epochs):
+                loss = learner.loss(batch)
+                optimizer.step(step, loss)
+                step_losses.append(loss.detach())
+            learner.end_step(step + 1)
+            losses.append(sum(step_losses[1:], step_losses[0]))  # not finite as soon as one of them is not
+            rewards.append(batch.rewards)
+            log_ratios.append(batch.log_ratio.detach())
+        # Report and checkpoint
+        optimizer.note_divergence(end, torch.stack(losses))
+        mean_reward, kl = (torch.stack(each).mean((0, 2, 3)) for each in (rewards, log_ratios))
+        measures = {"learned_reward": mean_reward, "kl": kl, "objective": mean_reward - beta * kl}
+        monitor.record(stage, end, measures, policy)
+        monitor.save_state(stage, {"step": end, "optimizer": optimizer.state(), "buffers": learner.buffers})
+    optimizer.close()
+    monitor.finish(stage, config.steps, optimizer.diverged_at)
+
+
+def _resume(learner: OnPolicyLearner, optimizer: StackedAdamW, saved: State | None) -> int:
+    """Go on from a saved state; how many steps had been taken, 0 where there is none."""
+    if saved is None:
+        return 0
+    optimizer.restore(saved["optimizer"])
+    for name, tensor in learner.buffers.items():
+        tensor.copy_(saved["buffers"][name])
+    return int(saved["step"])

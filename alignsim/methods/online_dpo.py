@@ -1,22 +1,22 @@
-"""Online DPO: the DPO loss on pairs that the policy has just written, labelled by a reward, learned or true.
+"""Online DPO: the DPO loss on pairs that the policy has just written, labeled by a reward, learned or true.
 
 Guo et al. 2024. With a learned labeller it has RLHF's two stages, and DPO's loss on on-policy data in the second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
+from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
-from alignsim.methods.base import Method, Monitor, Task, Trained
-from alignsim.methods.dpo import labelled_dpo_loss
-from alignsim.methods.on_policy import PolicyFit, Reward, Stage, Step, fresh_responses, take_steps
+from alignsim.methods.base import Method, Monitor, TrainingInputs, TrainingResult
+from alignsim.methods.dpo import labeled_dpo_loss
+from alignsim.methods.on_policy import Batch, OnPolicyConfig, Reward, SampledLearner, train_on_policy
 from alignsim.methods.optimizer import tuned
-from alignsim.methods.preference_fit import Supervised
+from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.policy import PolicyModel
 from alignsim.models.reward import RewardModel
@@ -26,31 +26,31 @@ Labels = Literal["sampled", "expected"]
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class OwnPairs(PolicyFit):
+class OnlinePairsConfig(OnPolicyConfig):
     """How a policy is fitted to pairs that it has just written.
 
     Attributes:
-        prompts: fresh prompts in a step, one pair for each.
+        prompts_per_step: fresh prompts in a step, one pair for each.
         labels: `sampled` from Bradley-Terry, or `expected`, the mean of the loss over them: the same on average, with
             less noise, and no longer what a labeller that answers which is better can tell.
     """
 
-    prompts: PositiveInt = 64
+    prompts_per_step: PositiveInt = 64
     labels: Labels = "sampled"
 
 
 @dataclass(frozen=True, config=STRICT)
 class OnlineDPO(TwoStageMethod):
-    """`conf/method/online_dpo.yaml`: labelled by a reward model that was fitted to the pairs.
+    """`conf/method/online_dpo.yaml`: labeled by a reward model that was fitted to the pairs.
 
     Attributes:
         on_policy: how the policy is fitted to its own pairs.
     """
 
-    supervised: Supervised = tuned(Supervised, steps=3000, learning_rate=1e-3, weight_decay=0.01)
-    on_policy: OwnPairs = tuned(OwnPairs, steps=2000, learning_rate=3e-3, weight_decay=0.01)
+    reward_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=3000, learning_rate=1e-3, weight_decay=0.01)
+    on_policy: OnlinePairsConfig = tuned(OnlinePairsConfig, steps=2000, learning_rate=3e-3, weight_decay=0.01)
 
-    def policy_for(self, reward_model: RewardModel, task: Task) -> PolicyModel:
+    def policy_for(self, reward_model: RewardModel, task: TrainingInputs) -> PolicyModel:
         """Fit a fresh policy to pairs of its own that the reward model labels."""
         policy = task.model.new_policy(task.env)
         fit_to_own_pairs(policy, reward_model, self.on_policy, beta=task.beta, monitor=task.monitor)
@@ -59,7 +59,7 @@ class OnlineDPO(TwoStageMethod):
 
 @dataclass(frozen=True, config=STRICT)
 class OracleOnlineDPO(Method):
-    """`conf/method/online_dpo_oracle.yaml`: labelled by the true reward, with nothing learned from the given pairs.
+    """`conf/method/online_dpo_oracle.yaml`: labeled by the true reward, with nothing learned from the given pairs.
 
     Labels are Bradley-Terry's without noise, whatever the environment says of the given pairs' labels.
 
@@ -67,32 +67,48 @@ class OracleOnlineDPO(Method):
         on_policy: how the policy is fitted to its own pairs.
     """
 
-    on_policy: OwnPairs = tuned(OwnPairs, steps=2531, learning_rate=3.28e-3, weight_decay=1.79e-3)
+    on_policy: OnlinePairsConfig = tuned(OnlinePairsConfig, steps=2531, learning_rate=3.28e-3, weight_decay=1.79e-3)
 
-    def train(self, task: Task) -> Trained:
+    def train(self, task: TrainingInputs) -> TrainingResult:
         """Fit a policy to pairs of its own that the true reward labels."""
         policy = task.model.new_policy(task.env)
         fit_to_own_pairs(policy, task.env.reward, self.on_policy, beta=task.beta, monitor=task.monitor)
-        return Trained(policy, None, scorer=policy.log_ratio)
+        return TrainingResult(policy, None, scorer=policy.log_ratio)
 
 
-def fit_to_own_pairs(policy: PolicyModel, reward: Reward, settings: OwnPairs, *, beta: float, monitor: Monitor) -> None:
+def fit_to_own_pairs(
+    policy: PolicyModel, reward: Reward, config: OnlinePairsConfig, *, beta: float, monitor: Monitor
+) -> None:
     """Descend the DPO loss on fresh pairs of the policy, one step for each batch of them. The last weights are kept.
 
     Args:
         policy: trained in place.
         reward: labels the pairs, only ever evaluated.
-        settings: steps, prompts, labels.
+        config: steps, prompts, labels.
         beta: weight of the KL term, above 0.
-        monitor: hears the mean reward, KL and objective of the samples since the last report.
+        monitor: gets the mean reward, KL and objective of the samples since the last report.
     """
-    write, env = fresh_responses(policy, reward, settings.prompts, samples=2), policy.env
+    learner = _OnlinePairsLearner(policy, reward, config, beta)
+    train_on_policy(learner, policy, config, beta, stage="online_dpo", monitor=monitor)
 
-    def steps(n_steps: int, block: int) -> Iterator[Step]:
-        coins = env.streams.uniform("rl.labels", (n_steps, settings.prompts), block)
-        for i, written in enumerate(write(n_steps, block)):
-            drawn = coins[:, i] if settings.labels == "sampled" else None
-            losses = labelled_dpo_loss(written.rewards, written.log_ratio, beta, drawn).mean(1)
-            yield Step(written.rewards, written.log_ratio, iter([losses]))
 
-    take_steps(policy, Stage(policy.parameters, steps), settings, beta, phase="online_dpo", monitor=monitor)
+class _OnlinePairsLearner(SampledLearner):
+    """Learns by the DPO loss of pairs that the policy generates and a reward labels."""
+
+    def __init__(self, policy: PolicyModel, reward: Reward, config: OnlinePairsConfig, beta: float) -> None:
+        super().__init__(policy, reward, config.prompts_per_step, samples_per_prompt=2)
+        self._config, self._beta = config, beta
+
+    def draw(self, n_steps: int, block: int) -> None:
+        """Also the numbers that decide each label, (S, steps, B)."""
+        super().draw(n_steps, block)
+        shape = (n_steps, self._config.prompts_per_step)
+        self._coins = self.policy.env.streams.uniform("rl.labels", shape, block)
+
+    def batch(self, index: int) -> Batch:
+        self._batch_coins = self._coins[:, index] if self._config.labels == "sampled" else None
+        return super().batch(index)
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """The mean of `labeled_dpo_loss`, (S,)."""
+        return labeled_dpo_loss(batch.rewards, batch.log_ratio, self._beta, self._batch_coins).mean(1)

@@ -1,4 +1,4 @@
-"""The optimiser that every stage shares: AdamW with warm-up and cosine decay over seed-stacked parameters."""
+"""The optimizer that every stage shares: AdamW with warm-up and cosine decay over seed-stacked parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from alignsim.models.network import Parameters
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class Optimisation:
+class OptimizerConfig:
     """How a stage takes its steps.
 
     Attributes:
@@ -43,7 +43,7 @@ def tuned(settings: type, **values: Any) -> Any:
     return field(default_factory=lambda: settings(**values))
 
 
-class Optimiser:
+class StackedAdamW:
     """AdamW on a dictionary of stacked parameters; each seed's update depends on its own gradient alone.
 
     On the operation behind torch's fused AdamW: `torch.optim.AdamW` makes every process import torch's compiler, which
@@ -54,7 +54,7 @@ class Optimiser:
             found its weights so; 0 while there is none, (S,).
     """
 
-    def __init__(self, parameters: Parameters, settings: Optimisation) -> None:
+    def __init__(self, parameters: Parameters, settings: OptimizerConfig) -> None:
         self._settings = settings
         self._leaves = list(parameters.values())
         for leaf in self._leaves:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
-from alignsim.methods.base import Method, Task, Trained
+from alignsim.methods.base import Method, TrainingInputs, TrainingResult
 from alignsim.methods.optimizer import tuned
-from alignsim.methods.rl.base import PolicyOptimiser
+from alignsim.methods.rl.base import PolicyOptimizer
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import train_policy_with_rlhf
 
@@ -16,12 +16,12 @@ from alignsim.methods.rlhf import train_policy_with_rlhf
 class OracleRLHF(Method):
     """`conf/method/oracle_rlhf.yaml`. The second stage of `RLHF`, given the reward that no reward model can better."""
 
-    rl: PolicyOptimiser = tuned(RLOO, steps=2021, learning_rate=6.47e-3, weight_decay=0.0547)
+    rl: PolicyOptimizer = tuned(RLOO, steps=2021, learning_rate=6.47e-3, weight_decay=0.0547)
 
-    def train(self, task: Task) -> Trained:
+    def train(self, task: TrainingInputs) -> TrainingResult:
         """Improve a policy against the true reward; the pairs are not looked at."""
         env, model = task.env, task.model
         policy = train_policy_with_rlhf(
             env, env.reward, beta=task.beta, model=model, settings=self.rl, monitor=task.monitor
         )
-        return Trained(policy, None, scorer=policy.log_ratio)
+        return TrainingResult(policy, None, scorer=policy.log_ratio)

@@ -1,4 +1,4 @@
-"""Odds ratio preference optimisation (Hong et al. 2024): likelihood and odds in one stage, no reference."""
+"""Odds ratio preference optimization (Hong et al. 2024): likelihood and odds in one stage, no reference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import DirectMethod, log_probs
 from alignsim.methods.optimizer import tuned
-from alignsim.methods.preference_fit import Supervised
+from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.policy import PolicyModel
 
 
@@ -40,9 +40,9 @@ def _log_odds(log_prob: torch.Tensor) -> torch.Tensor:
 class ORPO(DirectMethod):
     """`conf/method/orpo.yaml`. `weight` is lambda of the paper: how much the odds count beside the likelihood."""
 
-    phase: ClassVar[str] = "orpo"
+    stage: ClassVar[str] = "orpo"
 
-    supervised: Supervised = tuned(Supervised, steps=1283, learning_rate=5.37e-3, weight_decay=0.0256)
+    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=1283, learning_rate=5.37e-3, weight_decay=0.0256)
     weight: PositiveFloat = 4.66
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:

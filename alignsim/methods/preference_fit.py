@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from pydantic import PositiveFloat, PositiveInt
@@ -14,8 +13,8 @@ from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import PreferenceData, Preferences
 from alignsim.envs.rng import Streams
 from alignsim.methods.base import Monitor, State, map_tensors
-from alignsim.methods.optimizer import Optimisation, Optimiser
-from alignsim.models.base import Fit, StackedModel
+from alignsim.methods.optimizer import OptimizerConfig, StackedAdamW
+from alignsim.models.base import FitSummary, StackedModel
 from alignsim.models.network import Parameters
 
 Model = TypeVar("Model", bound=StackedModel)
@@ -23,18 +22,18 @@ Model = TypeVar("Model", bound=StackedModel)
 #: From a model and a batch of pairs to the loss of each pair, (S, B), in whatever that loss is counted.
 PairLoss = Callable[[Model, Preferences], "torch.Tensor"]
 
-#: Validation pairs that are looked at together: bounds memory, stays in cache.
-_LOOKED_AT_AT_ONCE = 128
+#: Validation pairs that are evaluated together: bounds memory, stays in cache.
+_PAIRS_AT_ONCE = 128
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class Supervised(Optimisation):
+class PreferenceFitConfig(OptimizerConfig):
     """How a model is fitted to preference pairs.
 
     Attributes:
         batch_size: pairs in a step; all training pairs where there are fewer.
-        validate_every: steps between two looks at the validation pairs.
-        patience: looks without a smaller validation loss after which a seed has stopped improving.
+        validate_every: steps between two checks of the validation pairs.
+        patience: checks without a smaller validation loss after which a seed has stopped improving.
     """
 
     steps: PositiveInt = 3000
@@ -48,83 +47,101 @@ def fit_to_preferences(
     model: Model,
     loss: PairLoss[Model],
     data: PreferenceData,
-    settings: Supervised,
+    config: PreferenceFitConfig,
     *,
-    phase: str,
+    stage: str,
     monitor: Monitor,
 ) -> None:
-    """Minimise the mean loss over the training pairs; keep, for each seed, the weights of its best validation loss.
+    """Minimize the mean loss over the training pairs; keep, for each seed, the weights of its best validation loss.
 
-    A seed stops improving when `patience` looks in a row brought no smaller validation loss. It then leaves the stack
-    and costs nothing any more. Its result does not depend on the other seeds.
+    A seed stops when `patience` checks in a row brought no smaller validation loss. It then leaves the stack and costs
+    nothing any more. Its result does not depend on the other seeds.
 
     Args:
         model: its `parameters` and `fit` are set to the best found, step 0 included.
         loss: from a model, the given one for some of its seeds, and a batch of their pairs to the loss of each pair.
         data: training and validation pairs.
-        settings: steps, batches, learning rate, validation.
-        phase: the stage's name for the monitor.
-        monitor: hears the training loss (mean since the last look) and the validation loss of the seeds in the stack.
+        config: steps, batches, learning rate, validation.
+        stage: the name of the stage for the monitor.
+        monitor: gets the training loss (mean since the last check) and the validation loss of the seeds in the stack.
     """
-    result, saved = _Result(model), monitor.resume(phase)
+    final, saved = FinalWeights(model), monitor.load_state(stage)
     if saved is not None:
-        result.restore(saved["result"])
+        final.restore(saved["final"])
     step = saved["step"] if saved else 0
-    monitor.start(phase, settings.steps, step)
-    if saved is None or "stack" in saved:
-        stack = _Stack(model, loss, data, settings, saved["stack"] if saved else None)
-        step = _improve(stack, result, settings, phase, monitor)
-        monitor.keep(phase, {"step": step, "result": result.state()})
+    monitor.start(stage, config.steps, step)
+    if saved is None or "active" in saved:
+        active = ActiveSeeds(model, loss, data, config, saved["active"] if saved else None)
+        step = _train(active, final, loss, config, stage, monitor)
+        monitor.save_state(stage, {"step": step, "final": final.state()})
     with torch.no_grad():
         for name, p in model.parameters.items():
-            p.copy_(result.parameters[name])
-    model.fit = Fit(result.step, result.loss)
-    monitor.finish(phase, step, result.diverged_at)
+            p.copy_(final.parameters[name])
+    model.fit = FitSummary(final.step, final.loss)
+    monitor.finish(stage, step, final.diverged_at)
 
 
-def _improve(stack: _Stack[Model], result: _Result, settings: Supervised, phase: str, monitor: Monitor) -> int:
-    """Train until every seed has stopped improving; what is kept of them goes into `result`. How many steps it took."""
-    if stack.step == 0:
-        monitor.record(phase, 0, {"validation_loss": stack.best.loss}, stack.model)
-    while stack.step < settings.steps and (improving := stack.best.looks_in_vain < settings.patience).any():
+def _train(
+    active: ActiveSeeds[Model],
+    final: FinalWeights,
+    loss: PairLoss[Model],
+    config: PreferenceFitConfig,
+    stage: str,
+    monitor: Monitor,
+) -> int:
+    """Train until every seed has stopped; the best weights of each go into `final`. Returns the number of steps."""
+    if active.step == 0:
+        monitor.record(stage, 0, {"validation_loss": active.best.loss}, active.model)
+    while active.step < config.steps and (improving := active.improving(config.patience)).any():
+        # Seeds that have stopped improving leave the stack
         if not improving.all():
-            result.take(stack)
-            stack = stack.of(improving)
-        measures = stack.train(min(settings.validate_every, settings.steps - stack.step))
-        monitor.record(phase, stack.step, measures, stack.model)
-        monitor.keep(phase, {"step": stack.step, "stack": stack.state(), "result": result.state()})
-    result.take(stack)
-    return stack.step
+            final.update(active)
+            active = active.select_seeds(improving)
+        # Gradient steps
+        training_losses = []
+        for step in range(active.step, min(active.step + config.validate_every, config.steps)):
+            batch = active.minibatches.batch(step)
+            batch_loss = loss(active.model, batch).mean(1)  # (S,)
+            active.optimizer.step(step, batch_loss)
+            training_losses.append(batch_loss.detach())
+        # Validation: the best weights so far
+        measures = active.validate(torch.stack(training_losses))
+        # Report and checkpoint
+        monitor.record(stage, active.step, measures, active.model)
+        state = {"step": active.step, "active": active.state(), "final": final.state()}
+        monitor.save_state(stage, state)
+    final.update(active)
+    return active.step
 
 
-class Best:
+class BestCheckpoint:
     """For each seed the weights of its smallest validation loss so far, step 0 included.
 
     Attributes:
         parameters: the weights.
         loss: the validation loss, (S,).
-        step: the step it was seen at, (S,).
-        looks_in_vain: how many looks since then brought no smaller one, (S,).
+        step: the step at which it was measured, (S,).
+        checks_without_improvement: how many checks since then brought no smaller one, (S,).
     """
 
     def __init__(self, parameters: Parameters, loss: torch.Tensor) -> None:
         self.parameters = {name: p.detach().clone() for name, p in parameters.items()}
         self.loss = loss
         self.step = torch.zeros_like(loss, dtype=torch.long)
-        self.looks_in_vain = torch.zeros_like(self.step)
+        self.checks_without_improvement = torch.zeros_like(self.step)
 
-    def look(self, step: int, loss: torch.Tensor, parameters: Parameters) -> None:
-        """Take over the weights of the seeds that have improved."""
+    def update(self, step: int, loss: torch.Tensor, parameters: Parameters) -> None:
+        """Take over the weights of the seeds whose validation loss, (S,), is smaller than before."""
         better = loss < self.loss
         self.loss = torch.where(better, loss, self.loss)
         self.step = torch.where(better, step, self.step)
         for name, p in parameters.items():
             chosen = better.view(-1, *[1] * (p.dim() - 1))
             self.parameters[name] = torch.where(chosen, p.detach(), self.parameters[name])
-        self.looks_in_vain = torch.where(better, 0, self.looks_in_vain + 1)
+        self.checks_without_improvement = torch.where(better, 0, self.checks_without_improvement + 1)
 
     def state(self) -> State:
-        """All that the next look depends on, tensors by reference."""
+        """All that the next update depends on, tensors by reference."""
         return dict(vars(self))
 
     def restore(self, state: State) -> None:
@@ -132,49 +149,61 @@ class Best:
         vars(self).update(state)
 
 
-class _Stack(Generic[Model]):
-    """The seeds that still improve, trained together: row i of every tensor is of the seed at `places[i]` of all."""
+class ActiveSeeds(Generic[Model]):
+    """The seeds that still improve, trained together.
+
+    Row i of every tensor belongs to the seed at `seed_indices[i]` of all.
+
+    Args:
+        everyone: the model of all seeds, of which the seeds here get a copy.
+        loss: of each pair of a batch, see `fit_to_preferences`.
+        data: the pairs of all seeds.
+        config: how the model is fitted.
+        state: to go on from; None to begin with all seeds at step 0.
+    """
 
     def __init__(
         self,
         everyone: Model,
         loss: PairLoss[Model],
         data: PreferenceData,
-        settings: Supervised,
+        config: PreferenceFitConfig,
         state: State | None = None,
     ) -> None:
-        self.places = torch.arange(len(everyone.env.seeds)) if state is None else state["places"]
-        self.model = everyone.of(self.places)
-        self._whole = everyone, loss, data, settings
-        self._loss, data = loss, data.of(self.places)
-        self._validation = [part.by_feature() for part in data.validation.split(_LOOKED_AT_AT_ONCE)]
-        self.optimiser, self.step = Optimiser(self.model.parameters, settings), 0
+        self._all = everyone, loss, data, config
+        self.seed_indices = torch.arange(len(everyone.env.seeds)) if state is None else state["seed_indices"]
+        self.model, self._loss = everyone.select_seeds(self.seed_indices), loss
+        data = data.select_seeds(self.seed_indices)
+        self._validation = [part.to_feature_major() for part in data.validation.split(_PAIRS_AT_ONCE)]
+        self.minibatches = Minibatches(data.train, self.model.env.streams, config.batch_size)
+        self.optimizer, self.step = StackedAdamW(self.model.parameters, config), 0
         if state is None:
-            self.best = Best(self.model.parameters, self._validation_loss())
+            self.best = BestCheckpoint(self.model.parameters, self._validation_loss())
         else:
             self.step = state["step"]
-            self.optimiser.restore(state["optimiser"])
-            self.best = Best(self.model.parameters, state["best"]["loss"])
+            self.optimizer.restore(state["optimizer"])
+            self.best = BestCheckpoint(self.model.parameters, state["best"]["loss"])
             self.best.restore(state["best"])
-        self._batches = minibatches(data.train, self.model.env.streams, settings, first_step=self.step)
 
-    def of(self, kept: torch.Tensor) -> _Stack[Model]:
-        """The stack of some of these seeds, True in `kept`, (S,)."""
-        state = map_tensors(self.state(), lambda rows: rows[kept.to(rows.device)] if rows.dim() else rows)
-        return _Stack(*self._whole, state)
+    def improving(self, patience: int) -> torch.Tensor:
+        """Which seeds have improved within the last `patience` checks, (S,), bool."""
+        return self.best.checks_without_improvement < patience
 
-    def train(self, n_steps: int) -> dict[str, torch.Tensor]:
-        """Take steps, then look at the validation pairs; measures of each seed, (S,)."""
-        steps = []
-        for batch in itertools.islice(self._batches, n_steps):
-            losses = self._loss(self.model, batch).mean(1)
-            self.optimiser.step(self.step, losses)
-            steps.append(losses.detach())
-            self.step += 1
-        training_losses = torch.stack(steps)
-        self.optimiser.note_divergence(self.step, training_losses)
+    def select_seeds(self, mask: torch.Tensor) -> ActiveSeeds[Model]:
+        """The same of some of these seeds, True in `mask`, (S,)."""
+        state = map_tensors(self.state(), lambda rows: rows[mask.to(rows.device)] if rows.dim() else rows)
+        return ActiveSeeds(*self._all, state)
+
+    def validate(self, training_losses: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Check the validation pairs after some steps; measures of each seed, (S,).
+
+        Args:
+            training_losses: of the steps since the last check, (steps, S).
+        """
+        self.step += len(training_losses)
+        self.optimizer.note_divergence(self.step, training_losses)
         current = self._validation_loss()
-        self.best.look(self.step, current, self.model.parameters)
+        self.best.update(self.step, current, self.model.parameters)
         measures = {"training_loss": training_losses.mean(0), "validation_loss": current}
         return measures | {"best_validation_loss": self.best.loss}
 
@@ -185,25 +214,25 @@ class _Stack(Generic[Model]):
 
     def state(self) -> State:
         """All that the next step depends on, a row for each seed, tensors by reference."""
-        parts = {"optimiser": self.optimiser.state(), "best": self.best.state()}
-        return {"places": self.places, "step": self.step, **parts}
+        parts = {"optimizer": self.optimizer.state(), "best": self.best.state()}
+        return {"seed_indices": self.seed_indices, "step": self.step, **parts}
 
 
-class _Result:
-    """What was kept of each seed, (S, ...), written when it leaves the stack."""
+class FinalWeights:
+    """The best weights, loss and step of every seed, (S, ...), filled in when a seed leaves the stack."""
 
     def __init__(self, model: StackedModel) -> None:
         self.parameters = {name: p.detach().clone() for name, p in model.parameters.items()}
         zeros = torch.zeros(len(model.env.seeds), device=model.env.device)
         self.loss, self.step, self.diverged_at = zeros, zeros.long(), zeros.long()
 
-    def take(self, stack: _Stack[Model]) -> None:
-        """Keep the best of the seeds of a stack, as far as they have come."""
-        best = stack.best
-        kept = self.parameters | {"loss": self.loss, "step": self.step, "diverged_at": self.diverged_at}
-        news = best.parameters | {"loss": best.loss, "step": best.step, "diverged_at": stack.optimiser.diverged_at}
-        for name, rows in kept.items():
-            rows[stack.places] = news[name]
+    def update(self, active: ActiveSeeds[Model]) -> None:
+        """Fill in the best of the seeds of a stack, as far as they have come."""
+        best = active.best
+        rows = self.parameters | {"loss": self.loss, "step": self.step, "diverged_at": self.diverged_at}
+        news = best.parameters | {"loss": best.loss, "step": best.step, "diverged_at": active.optimizer.diverged_at}
+        for name, values in rows.items():
+            values[active.seed_indices] = news[name]
 
     def state(self) -> State:
         """All of it, tensors by reference."""
@@ -214,20 +243,24 @@ class _Result:
         vars(self).update(state)
 
 
-def minibatches(
-    pairs: Preferences, streams: Streams, settings: Supervised, first_step: int = 0
-) -> Iterator[Preferences]:
-    """The batches of steps `first_step` to `settings.steps`.
+class Minibatches:
+    """The batches of every step: each epoch is shuffled anew for each seed and drops its incomplete last batch.
 
-    Each epoch is shuffled anew for each seed and drops its incomplete last batch.
+    Args:
+        pairs: to learn from.
+        streams: of the seeds.
+        batch_size: pairs in a batch; all of them where there are fewer.
     """
-    size = min(settings.batch_size, len(pairs))
-    batches_in_epoch = len(pairs) // size
-    first_rows = torch.arange(len(pairs.prompts), device=pairs.prompts.device)[:, None] * len(pairs)
-    shuffled_epoch = -1
-    for step in range(first_step, settings.steps):
-        epoch, batch = divmod(step, batches_in_epoch)
-        if epoch != shuffled_epoch:
-            order, shuffled_epoch = streams.permutation("minibatches", len(pairs), epoch), epoch
-            shuffled = pairs.rows((first_rows + order).flatten())
-        yield shuffled[batch * size : (batch + 1) * size]
+
+    def __init__(self, pairs: Preferences, streams: Streams, batch_size: int) -> None:
+        self._pairs, self._streams, self._size = pairs, streams, min(batch_size, len(pairs))
+        self._first_rows = torch.arange(len(pairs.prompts), device=pairs.prompts.device)[:, None] * len(pairs)
+        self._epoch, self._shuffled = -1, pairs
+
+    def batch(self, step: int) -> Preferences:
+        """The batch of a step, from 0; cheapest where steps are asked for in order."""
+        epoch, index = divmod(step, len(self._pairs) // self._size)
+        if epoch != self._epoch:
+            order = self._streams.permutation("minibatches", len(self._pairs), epoch)
+            self._shuffled, self._epoch = self._pairs.rows((self._first_rows + order).flatten()), epoch
+        return self._shuffled[index * self._size : (index + 1) * self._size]

@@ -3,45 +3,37 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from dataclasses import field
 from typing import Annotated
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
-from alignsim.methods.base import Monitor, Task
-from alignsim.methods.on_policy import (
-    STEPS_IN_BLOCK,
-    PolicyFit,
-    Reward,
-    Stage,
-    Step,
-    fresh_responses,
-    take_steps,
-)
+from alignsim.methods.base import Monitor, TrainingInputs
+from alignsim.methods.on_policy import Batch, OnPolicyConfig, Reward, SampledLearner, train_on_policy
 from alignsim.methods.optimizer import tuned
-from alignsim.methods.preference_fit import Supervised
+from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.policy import PolicyModel
 from alignsim.models.reward import RewardModel
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class Imitation(PolicyFit):
+class ImitationConfig(OnPolicyConfig):
     """How a policy is fitted to the best of its own responses.
 
     Attributes:
-        samples: K, responses to each prompt, at least 2, of which the best is imitated.
-        iteration: steps on responses of one and the same policy, the one that the iteration began with.
+        samples_per_prompt: K, responses to each prompt, at least 2, of which the best is imitated.
+        steps_per_iteration: steps on responses of one and the same policy, the one that the iteration began with.
     """
 
     steps: PositiveInt = 2996
     learning_rate: PositiveFloat = 1.61e-3
     weight_decay: NonNegativeFloat = 0.0623
-    samples: Annotated[int, Field(ge=2)] = 4
-    iteration: PositiveInt = 990
+    samples_per_prompt: Annotated[int, Field(ge=2)] = 4
+    steps_per_iteration: PositiveInt = 990
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -56,43 +48,49 @@ class RAFT(TwoStageMethod):
         imitation: how the policy is fitted to its own best responses.
     """
 
-    supervised: Supervised = tuned(Supervised, steps=2378, learning_rate=1.3e-3, weight_decay=0.308)
-    imitation: Imitation = field(default_factory=Imitation)
+    reward_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=2378, learning_rate=1.3e-3, weight_decay=0.308)
+    imitation: ImitationConfig = field(default_factory=ImitationConfig)
 
-    def policy_for(self, reward_model: RewardModel, task: Task) -> PolicyModel:
+    def policy_for(self, reward_model: RewardModel, task: TrainingInputs) -> PolicyModel:
         """Fit a fresh policy to the best of its own responses."""
         policy = task.model.new_policy(task.env)
         imitate_best(policy, reward_model, self.imitation, beta=task.beta, monitor=task.monitor)
         return policy
 
 
-def imitate_best(policy: PolicyModel, reward: Reward, settings: Imitation, *, beta: float, monitor: Monitor) -> None:
-    """Descend -log pi(best of K responses), which are the policy's of when the iteration began. The last weights stay.
+def imitate_best(
+    policy: PolicyModel, reward: Reward, config: ImitationConfig, *, beta: float, monitor: Monitor
+) -> None:
+    """Descend -log pi(best of K responses), responses of the policy as the iteration began. The last weights are kept.
 
     Dong et al. 2023, algorithm 1, with fresh prompts and responses in every step of an iteration.
 
     Args:
         policy: trained in place.
         reward: of responses, only ever evaluated; the first of equally good ones is the best.
-        settings: steps, iterations, samples.
-        beta: weight of the KL term in the objective that the monitor hears of; nothing else depends on it.
-        monitor: hears the mean reward, KL and objective of the samples since the last report.
+        config: steps, iterations, samples.
+        beta: weight of the KL term in the objective that is reported; nothing else depends on it.
+        monitor: gets the mean reward, KL and objective of the samples since the last report.
     """
-    writing = copy.copy(policy)  # the policy when the iteration began
-    writing.parameters = {name: p.detach().clone() for name, p in policy.parameters.items()}
-    write = fresh_responses(writing, reward, settings.prompts, settings.samples)
+    train_on_policy(_ImitationLearner(policy, reward, config), policy, config, beta, stage="raft", monitor=monitor)
 
-    def steps(n_steps: int, block: int) -> Iterator[Step]:
-        for done, written in enumerate(write(n_steps, block), block * STEPS_IN_BLOCK + 1):
-            best = written.rewards.argmax(-1)[..., None, None].expand(-1, -1, 1, written.responses.shape[-1])
-            log_ratio = policy.log_ratio(written.prompts, written.responses.gather(2, best))  # less a constant: log pi
-            yield Step(written.rewards, written.log_ratio, iter([-log_ratio.mean((1, 2))]))
-            if done % settings.iteration == 0:
-                for name, p in writing.parameters.items():
-                    p.copy_(policy.parameters[name].detach())
 
-    take_steps(
-        *(policy, Stage(policy.parameters, steps, beside=writing.parameters), settings, beta),
-        phase="raft",
-        monitor=monitor,
-    )
+class _ImitationLearner(SampledLearner):
+    """Learns by the likelihood of the best response to each prompt; responses are those of a frozen copy."""
+
+    def __init__(self, policy: PolicyModel, reward: Reward, config: ImitationConfig) -> None:
+        frozen = copy.copy(policy)  # the policy as the iteration began
+        frozen.parameters = {name: p.detach().clone() for name, p in policy.parameters.items()}
+        super().__init__(policy, reward, config.prompts_per_step, config.samples_per_prompt, generator=frozen)
+        self.buffers, self._steps_per_iteration = frozen.parameters, config.steps_per_iteration
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """-log pi/ref of the best responses, which is -log pi but for a constant, (S,)."""
+        best = batch.rewards.argmax(-1)[..., None, None].expand(-1, -1, 1, batch.responses.shape[-1])
+        return -self.policy.log_ratio(batch.prompts, batch.responses.gather(2, best)).mean((1, 2))
+
+    def end_step(self, step: int) -> None:
+        """At the end of an iteration the frozen copy becomes the policy."""
+        if step % self._steps_per_iteration == 0:
+            for name, p in self.buffers.items():
+                p.copy_(self.policy.parameters[name].detach())

@@ -11,9 +11,9 @@ from pydantic.dataclasses import dataclass
 
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
-from alignsim.methods.base import Monitor, Task
+from alignsim.methods.base import Monitor, TrainingInputs
 from alignsim.methods.on_policy import Reward
-from alignsim.methods.rl.base import PolicyOptimiser
+from alignsim.methods.rl.base import PolicyOptimizer
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.config import ModelConfig
@@ -29,9 +29,9 @@ class RLHF(TwoStageMethod):
         rl: how the policy is improved against the reward model.
     """
 
-    rl: PolicyOptimiser = field(default_factory=RLOO)
+    rl: PolicyOptimizer = field(default_factory=RLOO)
 
-    def policy_for(self, reward_model: RewardModel, task: Task) -> PolicyModel:
+    def policy_for(self, reward_model: RewardModel, task: TrainingInputs) -> PolicyModel:
         """Improve a fresh policy against the reward model."""
         return train_policy_with_rlhf(
             task.env, reward_model, beta=task.beta, model=task.model, settings=self.rl, monitor=task.monitor
@@ -44,7 +44,7 @@ def train_policy_with_rlhf(
     *,
     beta: float = 0.5,
     model: ModelConfig | None = None,
-    settings: PolicyOptimiser | None = None,
+    settings: PolicyOptimizer | None = None,
     monitor: Monitor | None = None,
 ) -> PolicyModel:
     """Improve a fresh policy against a reward by RL, every seed at once.
@@ -61,5 +61,5 @@ def train_policy_with_rlhf(
         The policy after the last step.
     """
     policy = (model or ModelConfig()).new_policy(env)
-    (settings or RLOO()).improve(policy, reward, beta, phase="rl", monitor=monitor or Monitor())
+    (settings or RLOO()).improve(policy, reward, beta, stage="rl", monitor=monitor or Monitor())
     return policy

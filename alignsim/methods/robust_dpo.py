@@ -13,7 +13,7 @@ from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import log_ratios
 from alignsim.methods.dpo import DPO
 from alignsim.methods.optimizer import tuned
-from alignsim.methods.preference_fit import Supervised
+from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.policy import PolicyModel
 
 
@@ -40,9 +40,9 @@ def robust_dpo_loss(
 class RobustDPO(DPO):
     """`conf/method/robust_dpo.yaml`. `label_noise` is the share of labels that are flipped, in [0, 0.5)."""
 
-    phase: ClassVar[str] = "robust_dpo"
+    stage: ClassVar[str] = "robust_dpo"
 
-    supervised: Supervised = tuned(Supervised, steps=1985, learning_rate=3.45e-3, weight_decay=0.452)
+    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=1985, learning_rate=3.45e-3, weight_decay=0.452)
     label_noise: Annotated[float, Field(ge=0, lt=0.5)] = 0.0433
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:

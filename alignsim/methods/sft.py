@@ -11,7 +11,7 @@ from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import DirectMethod
 from alignsim.methods.optimizer import tuned
-from alignsim.methods.preference_fit import Supervised
+from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.policy import PolicyModel
 
 
@@ -27,9 +27,9 @@ def sft_loss(chosen_log_prob: torch.Tensor) -> torch.Tensor:
 class SFT(DirectMethod):
     """`conf/method/sft.yaml`."""
 
-    phase: ClassVar[str] = "sft"
+    stage: ClassVar[str] = "sft"
 
-    supervised: Supervised = tuned(Supervised, steps=2582, learning_rate=5.59e-3, weight_decay=0.387)
+    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=2582, learning_rate=5.59e-3, weight_decay=0.387)
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
         """`sft_loss` of each pair."""

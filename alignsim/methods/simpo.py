@@ -1,4 +1,4 @@
-"""Simple preference optimisation (Meng et al. 2024): mean log-probabilities, a margin, no reference."""
+"""Simple preference optimization (Meng et al. 2024): mean log-probabilities, a margin, no reference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import DirectMethod, log_probs
 from alignsim.methods.optimizer import tuned
-from alignsim.methods.preference_fit import Supervised
+from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.policy import PolicyModel
 
 
@@ -34,22 +34,22 @@ def simpo_loss(
 
 @dataclass(frozen=True, config=STRICT)
 class SimPO(DirectMethod):
-    """`conf/method/simpo.yaml`. `scale` and `gamma` are beta and gamma of the paper.
+    """`conf/method/simpo.yaml`. `logit_scale` and `gamma` are beta and gamma of the paper.
 
     It knows no reference policy and no beta of the run.
     """
 
-    phase: ClassVar[str] = "simpo"
+    stage: ClassVar[str] = "simpo"
 
-    supervised: Supervised = tuned(Supervised, steps=1726, learning_rate=9.45e-3, weight_decay=0.319)
-    scale: PositiveFloat = 6.67
+    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=1726, learning_rate=9.45e-3, weight_decay=0.319)
+    logit_scale: PositiveFloat = 6.67
     gamma: NonNegativeFloat = 1.0
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
         """`simpo_loss` of each pair."""
         chosen, rejected = log_probs(policy, pairs)
         length = policy.env.output_dim
-        return simpo_loss(chosen / length, rejected / length, self.scale, self.gamma)
+        return simpo_loss(chosen / length, rejected / length, self.logit_scale, self.gamma)
 
     def score(self, policy: PolicyModel, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
         """Log pi; all responses are of one length."""

@@ -12,7 +12,7 @@ from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import TemperedMethod, log_ratios
 from alignsim.methods.optimizer import tuned
-from alignsim.methods.preference_fit import Supervised
+from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.policy import PolicyModel
 
 
@@ -21,7 +21,7 @@ def slic_loss(chosen_log_ratio: torch.Tensor, rejected_log_ratio: torch.Tensor, 
 
     The rank calibration loss of Zhao et al. 2023, section 2.2, with the log-ratios of Liu et al. 2023 (RSO, equation
     10) and so with margin 1 / beta; where the reference is uniform, log-ratios and the paper's log-probabilities give
-    the same differences. The paper's term towards a fine-tuned policy is left out.
+    the same differences. The paper's term toward a fine-tuned policy is left out.
 
     Args:
         chosen_log_ratio: log pi(y|x) - log ref(y|x) of the chosen responses, any shape.
@@ -35,9 +35,9 @@ def slic_loss(chosen_log_ratio: torch.Tensor, rejected_log_ratio: torch.Tensor, 
 class SLiC(TemperedMethod):
     """`conf/method/slic.yaml`."""
 
-    phase: ClassVar[str] = "slic"
+    stage: ClassVar[str] = "slic"
 
-    supervised: Supervised = tuned(Supervised, steps=2582, learning_rate=5.59e-3, weight_decay=0.387)
+    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=2582, learning_rate=5.59e-3, weight_decay=0.387)
     temperature: PositiveFloat = 1.07
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:

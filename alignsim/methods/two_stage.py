@@ -11,15 +11,15 @@ from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
 from alignsim.envs.pairs import PreferenceData, Preferences
-from alignsim.methods.base import Method, Monitor, Task, Trained, fitted
+from alignsim.methods.base import Method, Monitor, TrainingInputs, TrainingResult, fitted
 from alignsim.methods.losses import bradley_terry_loss
-from alignsim.methods.preference_fit import Supervised, fit_to_preferences
+from alignsim.methods.preference_fit import PreferenceFitConfig, fit_to_preferences
 from alignsim.models.config import ModelConfig
 from alignsim.models.policy import Policy
 from alignsim.models.reward import RewardModel
 
 #: How RLHF's reward model is fitted: `conf/method/rlhf.yaml`.
-REWARD_MODEL = Supervised(steps=2189, learning_rate=8.55e-4, weight_decay=0.0431)
+REWARD_MODEL = PreferenceFitConfig(steps=2189, learning_rate=8.55e-4, weight_decay=0.0431)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -27,22 +27,22 @@ class TwoStageMethod(Method):
     """A method whose first stage is a reward model: a subclass says what becomes of it.
 
     Attributes:
-        supervised: how the reward model is fitted to the pairs.
+        reward_fit: how the reward model is fitted to the pairs.
     """
 
-    supervised: Supervised = field(default_factory=lambda: REWARD_MODEL)
+    reward_fit: PreferenceFitConfig = field(default_factory=lambda: REWARD_MODEL)
 
     @abstractmethod
-    def policy_for(self, reward_model: RewardModel, task: Task) -> Policy:
+    def policy_for(self, reward_model: RewardModel, task: TrainingInputs) -> Policy:
         """The second stage: a policy for the learned reward, which is only ever evaluated."""
 
-    def train(self, task: Task) -> Trained:
+    def train(self, task: TrainingInputs) -> TrainingResult:
         """Fit a reward model to the pairs, then make a policy for it."""
         reward_model = train_reward_model(
-            task.env, task.data, beta=task.beta, model=task.model, settings=self.supervised, monitor=task.monitor
+            task.env, task.data, beta=task.beta, model=task.model, settings=self.reward_fit, monitor=task.monitor
         )
         policy = self.policy_for(reward_model, task)
-        return Trained(policy, fitted(reward_model), scorer=reward_model, reward_model=reward_model)
+        return TrainingResult(policy, fitted(reward_model), scorer=reward_model, reward_model=reward_model)
 
 
 def train_reward_model(
@@ -51,7 +51,7 @@ def train_reward_model(
     *,
     beta: float = 0.5,
     model: ModelConfig | None = None,
-    settings: Supervised | None = None,
+    settings: PreferenceFitConfig | None = None,
     monitor: Monitor | None = None,
 ) -> RewardModel:
     """Fit a fresh reward model to preference pairs by maximum likelihood, every seed of the environment at once.
@@ -80,7 +80,7 @@ def train_reward_model(
         loss,
         PreferenceData(train, validation),
         settings or REWARD_MODEL,
-        phase="reward_model",
+        stage="reward_model",
         monitor=monitor or Monitor(),
     )
     return reward_model

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Fit:
+class FitSummary:
     """What was kept of a model that was fitted to preference pairs, for each seed.
 
     Attributes:
@@ -47,7 +47,7 @@ class StackedModel:
         self.env = env
         self.network = self.build(network or MADE())
         self.parameters: Parameters = self.network.initial_parameters(env.streams)
-        self.fit: Fit | None = None
+        self.fit: FitSummary | None = None
 
     def build(self, network: Network) -> StackedNetwork:
         """The network for the sizes of the environment."""
@@ -58,9 +58,9 @@ class StackedModel:
         """A score of each response, differentiable by the parameters: (S, B, D), (S, B, K, T) -> (S, B, K)."""
         return self.network.score(self.parameters, prompts, tokens, head)
 
-    def of(self, places: torch.Tensor) -> Self:
-        """The model of some of its seeds alone, at these places along the seed axis, with copies of their weights."""
+    def select_seeds(self, seed_indices: torch.Tensor) -> Self:
+        """The model of some of its seeds, at these indices along the seed axis, with copies of their weights."""
         part = copy.copy(self)
-        part.env = self.env.of(places.tolist())
-        part.parameters = {name: p.detach()[places] for name, p in self.parameters.items()}
+        part.env = self.env.select_seeds(seed_indices.tolist())
+        part.parameters = {name: p.detach()[seed_indices] for name, p in self.parameters.items()}
         return part

@@ -24,7 +24,7 @@ def log_ratio_head(reference: torch.Tensor, of_each_token: bool = False) -> Head
         reference: log-probabilities of the reference policy, broadcastable to (S, T, V, K, B).
         of_each_token: whether it is to be told of each token on its own.
     """
-    reference = bounded(reference)
+    reference = clamp_log_probs(reference)
 
     def head(logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
         log_probs = (logits + reference).log_softmax(2)
@@ -34,12 +34,12 @@ def log_ratio_head(reference: torch.Tensor, of_each_token: bool = False) -> Head
     return head
 
 
-def bounded(log_probs: torch.Tensor) -> torch.Tensor:
+def clamp_log_probs(log_probs: torch.Tensor) -> torch.Tensor:
     """The same with a finite number, whose exponential is 0, for what is forbidden: minus infinity times 0 is NaN."""
     return log_probs.clamp(min=-1e9)
 
 
-def centred_head(beta: float) -> Head:
+def centered_head(beta: float) -> Head:
     """Beta times the sum over positions of the token's logit less the mean over the vocabulary."""
 
     def head(logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:

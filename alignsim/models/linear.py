@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Linear(Network):
     """Logits of token t that are linear in the prompt and in the one-hot tokens before it, with a bias.
 
-    So log pi(y | x) is linear in x times each token and in products of two tokens, less its normalisers: it can say
+    So log pi(y | x) is linear in x times each token and in products of two tokens, less its normalizers: it can say
     which token a prompt asks for and which tokens go together, and nothing about three tokens, or a prompt and two.
     It has no hidden layer and no sizes of its own; all its weights start at zero, and the losses on pairs of the
     tokenwise and the scalar head are convex.

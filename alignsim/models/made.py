@@ -37,13 +37,13 @@ class MADE(Network):
         hidden_dim: H, units of each hidden layer, at least one for each position of a response: the units are
             shared out evenly, and position t is fed by those of the positions up to t.
         n_layers: how many hidden layers.
-        prefix: whether position t sees the tokens before it. False cuts these connections and leaves one
+        autoregressive: whether position t sees the tokens before it. False cuts these connections and leaves one
             independent classifier of the prompt for each position.
     """
 
     hidden_dim: Annotated[int, Field(ge=1, le=16_384)] = 64
     n_layers: Annotated[int, Field(ge=1, le=100)] = 2
-    prefix: bool = True
+    autoregressive: bool = True
 
     def build(self, input_dim: int, output_dim: int, vocab_size: int, device: str) -> MADENetwork:
         """The network for prompts of `input_dim` numbers and responses of `output_dim` tokens.
@@ -94,7 +94,7 @@ class MADENetwork(StackedNetwork):
         hidden_dim = self.config.hidden_dim
         degrees = torch.arange(hidden_dim, device=self.device) * self.output_dim // hidden_dim
         prompt_to_hidden = torch.ones(self.input_dim, hidden_dim, dtype=torch.bool, device=self.device)
-        token_to_hidden = (positions[:, None] < degrees) & self.config.prefix
+        token_to_hidden = (positions[:, None] < degrees) & self.config.autoregressive
         masks = {"hidden0.weight": torch.cat([prompt_to_hidden, token_to_hidden])}
         for layer in self.layers[1:-1]:
             masks[f"{layer}.weight"] = degrees[:, None] <= degrees

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from alignsim._lazy import torch
 from alignsim.envs.base import Conditionals
 from alignsim.models.heads import Head
-from alignsim.models.network import Parameters, Sampler, Written
+from alignsim.models.network import Generated, Parameters, Sampler
 
 
 class Activations(NamedTuple):
@@ -233,7 +233,7 @@ class OnePassSampler(Sampler):
         weights.append(self._parameters["output.weight"].detach()[:, :seen, outputs].mT)
         return weights, biases
 
-    def __call__(self, prompts: torch.Tensor, uniforms: torch.Tensor, offsets: Conditionals) -> Written:
+    def __call__(self, prompts: torch.Tensor, uniforms: torch.Tensor, offsets: Conditionals) -> Generated:
         """As of `Sampler`; scores follow from the pass that wrote, and their gradient can be taken once."""
         kernels, parameters = self._kernels, self._parameters
         tokens, logits, activations = self.passed(prompts, uniforms, offsets)
@@ -241,7 +241,7 @@ class OnePassSampler(Sampler):
         def score(head: Head) -> torch.Tensor:
             return differentiable_scores(kernels, parameters, logits, activations, head)
 
-        return Written(tokens, score)
+        return Generated(tokens, score)
 
     def passed(
         self, prompts: torch.Tensor, uniforms: torch.Tensor, offsets: Conditionals

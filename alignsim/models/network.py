@@ -38,7 +38,7 @@ class Network(Component, ABC):
         return ScalarReader(self.build(input_dim, output_dim + 1, vocab_size, device))
 
 
-class Written(NamedTuple):
+class Generated(NamedTuple):
     """Responses that a network wrote.
 
     Attributes:
@@ -54,7 +54,7 @@ class Sampler(ABC):
     """Draws responses left to right, also after the parameters that it was made with were trained on in place."""
 
     @abstractmethod
-    def __call__(self, prompts: torch.Tensor, uniforms: torch.Tensor, offsets: Conditionals) -> Written:
+    def __call__(self, prompts: torch.Tensor, uniforms: torch.Tensor, offsets: Conditionals) -> Generated:
         """Responses to prompts (S, B, D) from softmax(offsets + logits).
 
         Args:
@@ -168,7 +168,7 @@ class _DecoderSampler(Sampler):
     def __init__(self, network: StackedNetwork, parameters: Parameters) -> None:
         self._network, self._parameters = network, parameters
 
-    def __call__(self, prompts: torch.Tensor, uniforms: torch.Tensor, offsets: Conditionals) -> Written:
+    def __call__(self, prompts: torch.Tensor, uniforms: torch.Tensor, offsets: Conditionals) -> Generated:
         network, parameters, samples = self._network, self._parameters, uniforms.shape[2]
         tokens, seen = torch.zeros_like(uniforms, dtype=torch.long), []
         with torch.no_grad():
@@ -186,7 +186,7 @@ class _DecoderSampler(Sampler):
                 return network.score(parameters, prompts, tokens, head)
             return _headed(torch.stack(seen, 3), tokens, head)
 
-        return Written(tokens, score)
+        return Generated(tokens, score)
 
 
 class ScalarReader:
@@ -228,7 +228,7 @@ def token_codes(tokens: torch.Tensor, vocab_size: int, dtype: torch.dtype) -> to
     return (torch.nn.functional.one_hot(tokens, vocab_size).to(dtype) - p) / deviation
 
 
-def by_response(values: torch.Tensor) -> torch.Tensor:
+def to_kernel_layout(values: torch.Tensor) -> torch.Tensor:
     """What broadcasts to (S, B, K, T, V), as what broadcasts to (S, T, V, K, B)."""
     return values[(None,) * (5 - values.dim())].permute(0, 3, 4, 2, 1)
 
@@ -236,5 +236,5 @@ def by_response(values: torch.Tensor) -> torch.Tensor:
 def _headed(logits: torch.Tensor, tokens: torch.Tensor, head: Head) -> torch.Tensor:
     """The scores that a head gives of logits (S, B, K, T, V), (S, B, K) or (S, T, B, K)."""
     one_hot = torch.nn.functional.one_hot(tokens, logits.shape[-1]).to(logits.dtype)
-    scores, _ = head(by_response(logits), by_response(one_hot.expand_as(logits)))
+    scores, _ = head(to_kernel_layout(logits), to_kernel_layout(one_hot.expand_as(logits)))
     return scores.mT

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from alignsim._lazy import torch
 from alignsim.envs.base import Environment
 from alignsim.models.base import StackedModel
-from alignsim.models.heads import bounded, log_ratio_head
-from alignsim.models.network import by_response
+from alignsim.models.heads import clamp_log_probs, log_ratio_head
+from alignsim.models.network import to_kernel_layout
 
 
 class Sampled(NamedTuple):
@@ -30,19 +30,19 @@ class Policy(ABC):
 
     Attributes:
         env: the environment, stacked over the seeds.
-        draws: how many responses' worth of random numbers the writer takes for each response.
+        uniforms_per_response: how many responses' worth of random numbers the sampler takes for each response.
     """
 
     env: Environment
-    draws: int = 1
+    uniforms_per_response: int = 1
 
     @abstractmethod
     def log_ratio_of_all(self, prompts: torch.Tensor) -> torch.Tensor:
         """Log pi / ref of every response, in the order of `env.all_responses()`: (S, B, D) -> (S, B, V ** T)."""
 
     @abstractmethod
-    def writer(self) -> Callable[[torch.Tensor, torch.Tensor], Sampled]:
-        """What writes K responses to each prompt (S, B, D) from numbers in [0, 1), (S, B, K * draws, T).
+    def sampler(self) -> Callable[[torch.Tensor, torch.Tensor], Sampled]:
+        """Samples K responses to each prompt (S, B, D) from numbers in [0, 1), (S, B, K * uniforms_per_response, T).
 
         Where no log-ratio of a response is known it gives numbers whose mean is at least KL(pi || ref).
         """
@@ -63,12 +63,12 @@ class PolicyModel(StackedModel, Policy):
 
     def log_ratio(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
         """Log pi(y | x) - log ref(y | x): (S, B, D), (S, B, K, T) -> (S, B, K)."""
-        reference = by_response(self.env.reference_log_probs(prompts, responses))
+        reference = to_kernel_layout(self.env.reference_log_probs(prompts, responses))
         return self.score(prompts, responses, log_ratio_head(reference))
 
     def token_log_ratio(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
         """Log pi / ref of each token given the ones before it: (S, B, D), (S, B, K, T) -> (S, B, K, T)."""
-        reference = by_response(self.env.reference_log_probs(prompts, responses))
+        reference = to_kernel_layout(self.env.reference_log_probs(prompts, responses))
         return self.score(prompts, responses, log_ratio_head(reference, of_each_token=True)).permute(0, 2, 3, 1)
 
     def log_prob(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
@@ -86,7 +86,7 @@ class PolicyModel(StackedModel, Policy):
         total, conditionals = prompts.new_zeros(len(prompts), 1, prompts.shape[1]), env.reference_conditionals(prompts)
         for t, logits in enumerate(self.network.prefixes(self.parameters, prompts)):
             of_next = conditionals.after(env.all_responses(t))  # what broadcasts to (S, B, V ** t, V)
-            reference = bounded(of_next[(None,) * (4 - of_next.dim())].permute(0, 3, 2, 1))
+            reference = clamp_log_probs(of_next[(None,) * (4 - of_next.dim())].permute(0, 3, 2, 1))
             ratio = torch.log_softmax(logits + reference, 1) - reference
             total = (total[:, :, None] + ratio.transpose(1, 2)).flatten(1, 2)
         return total.mT
@@ -103,14 +103,14 @@ class PolicyModel(StackedModel, Policy):
         if uniforms is None:
             shape = (prompts.shape[1], samples, self.env.output_dim)
             uniforms = self.env.streams.uniform("samples", shape)
-        return self.writer()(prompts, uniforms).responses
+        return self.sampler()(prompts, uniforms).responses
 
-    def writer(self) -> Writer:
+    def sampler(self) -> PolicySampler:
         """What writes responses and scores them in one pass through the network."""
-        return Writer(self)
+        return PolicySampler(self)
 
 
-class Writer:
+class PolicySampler:
     """Samples from a policy, also after its parameters were trained on in place."""
 
     def __init__(self, policy: PolicyModel) -> None:
@@ -120,4 +120,4 @@ class Writer:
         """Responses to prompts (S, B, D), decided by numbers in [0, 1), (S, B, K, T)."""
         env = self._policy.env
         responses, score = self._write(prompts, uniforms, env.reference_conditionals(prompts))
-        return Sampled(responses, score(log_ratio_head(by_response(env.reference_log_probs(prompts, responses)))))
+        return Sampled(responses, score(log_ratio_head(to_kernel_layout(env.reference_log_probs(prompts, responses)))))

@@ -8,13 +8,13 @@ from typing import Literal, NamedTuple
 from alignsim._lazy import torch
 from alignsim.envs.base import Conditionals, Environment, sum_over_tokens
 from alignsim.models.base import StackedModel
-from alignsim.models.heads import centred_head, log_ratio_head
-from alignsim.models.network import Network, ScalarReader, StackedNetwork, by_response
+from alignsim.models.heads import centered_head, log_ratio_head
+from alignsim.models.network import Network, ScalarReader, StackedNetwork, to_kernel_layout
 from alignsim.models.policy import PolicyModel
 
 
 class Proposal(NamedTuple):
-    """Responses to be weighted towards the soft-optimal policy of a reward model.
+    """Responses to be weighted toward the soft-optimal policy of a reward model.
 
     Attributes:
         responses: (S, B, K, T), int64.
@@ -26,14 +26,14 @@ class Proposal(NamedTuple):
 
 
 class RewardModel(StackedModel):
-    """A learned reward r(x, y), beta times what its head makes of a network that reads z = read(y), or z = y.
+    """A learned reward r(x, y), beta times what its head makes of a network that reads content, or tokens, as z.
 
-    With the `tokenwise` head it is beta sum_t (logits_t[z_t] - mean_v logits_t[v]). Centring over the vocabulary leaves
-    the reward model no function of the prefix that a policy of the same network has not: with prefix connections cut,
-    its loss on pairs is the DPO loss at complexity 1. With `scalar` it is one number after reading all of z, as reward
-    models have it in practice (Ouyang et al. 2022, section 3.5). With `implicit` it is beta log pi(y|x) / ref(y|x),
-    the reward for which a policy pi of the network is optimal (Rafailov et al. 2023, equation 5 but for log Z): fitting
-    it to pairs is DPO.
+    With the `tokenwise` head it is beta sum_t (logits_t[z_t] - mean_v logits_t[v]). Without the mean over the vocabulary
+    the reward could contain a function of the prefix that no policy of the same network has; with it, and with prefix
+    connections cut, the loss on pairs is the DPO loss at complexity 1. With `scalar` it is one number after reading all
+    of z, as reward models have it in practice (Ouyang et al. 2022, section 3.5). With `implicit` it is
+    beta log pi(y|x) / ref(y|x), the reward for which a policy pi of the network is optimal (Rafailov et al. 2023,
+    equation 5 but for log Z): fitting it to pairs is DPO.
 
     Args:
         env: the environment whose shapes, content, seeds and device the model takes.
@@ -78,7 +78,7 @@ class RewardModel(StackedModel):
 
     def view(self, responses: torch.Tensor) -> torch.Tensor:
         """What the model reads of responses, (..., T) -> (..., T)."""
-        return self.env.read(responses) if self.reads == "content" else responses
+        return self.env.tokens_to_content(responses) if self.reads == "content" else responses
 
     def of_view(self, prompts: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
         """Learned reward of what the model reads, differentiable: (S, B, D), (S, B, K, T) -> (S, B, K)."""
@@ -133,14 +133,14 @@ class Tokenwise(RewardHead):
 
     def reward(self, model: RewardModel, prompts: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
         """As of `RewardModel.of_view`."""
-        return model.score(prompts, view, centred_head(model.beta))
+        return model.score(prompts, view, centered_head(model.beta))
 
     def of_all(self, model: RewardModel, prompts: torch.Tensor) -> torch.Tensor:
         """Each prefix is read once."""
         env, rewards = model.env, prompts.new_zeros(len(prompts), 1, prompts.shape[1])
         for logits in model.network.prefixes(model.parameters, prompts):
-            centred = model.beta * (logits - logits.mean(1, keepdim=True))
-            rewards = (rewards[:, :, None] + centred.transpose(1, 2)).flatten(1, 2)
+            centered = model.beta * (logits - logits.mean(1, keepdim=True))
+            rewards = (rewards[:, :, None] + centered.transpose(1, 2)).flatten(1, 2)
         digits = env.vocab_size ** torch.arange(env.output_dim - 1, -1, -1, device=prompts.device)
         order = (model.view(env.all_responses()) * digits).sum(-1).flatten()  # where each response's view stands
         return rewards[:, order].mT
@@ -148,18 +148,18 @@ class Tokenwise(RewardHead):
     def propose(self, model: RewardModel, prompts: torch.Tensor, uniforms: torch.Tensor) -> Proposal:
         """Draw content from softmax(log ref_t + logits_t) and write it: close to the soft-optimal policy.
 
-        Exactly the soft-optimal policy where the logits' normalisers do not depend on the prefix and the environment
+        Exactly the soft-optimal policy where the logits' normalizers do not depend on the prefix and the environment
         knows the reference of what the model reads.
         """
         env = model.env
         if model.reads == "content":
-            of_next = Conditionals.of(env, lambda content: env.content_log_probs(prompts, content))
+            of_next = Conditionals.from_log_probs(env, lambda content: env.content_log_probs(prompts, content))
         else:
             of_next = env.reference_conditionals(prompts)
         view, score = model.network.sampler(model.parameters)(prompts, uniforms, of_next)
         reference = (env.content_log_probs if model.reads == "content" else env.reference_log_probs)(prompts, view)
-        log_prob = score(log_ratio_head(by_response(reference))) + sum_over_tokens(reference, view, env.vocab_size)
-        return Proposal(env.write(view) if model.reads == "content" else view, log_prob)
+        log_prob = score(log_ratio_head(to_kernel_layout(reference))) + sum_over_tokens(reference, view, env.vocab_size)
+        return Proposal(env.content_to_tokens(view) if model.reads == "content" else view, log_prob)
 
 
 class Scalar(RewardHead):
@@ -196,7 +196,7 @@ class Implicit(RewardHead):
 
     def propose(self, model: RewardModel, prompts: torch.Tensor, uniforms: torch.Tensor) -> Proposal:
         """Written by the soft-optimal policy itself."""
-        responses, log_ratio = self.policy(model).writer()(prompts, uniforms)
+        responses, log_ratio = self.policy(model).sampler()(prompts, uniforms)
         return Proposal(responses, log_ratio + model.env.reference_log_prob(prompts, responses))
 
 

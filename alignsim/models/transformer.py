@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, config=STRICT)
 class Transformer(Network):
-    """Causal transformer decoder (Vaswani et al. 2017) that normalises before each block (Xiong et al. 2020).
+    """Causal transformer decoder (Vaswani et al. 2017) that normalizes before each block (Xiong et al. 2020).
 
-    The prompt is the first position of the sequence, projected to the width of the others; GELU. Layer normalisation
+    The prompt is the first position of the sequence, projected to the width of the others; GELU. Layer normalization
     has no weights of its own, since a linear layer follows each, and attention no biases: those of keys do nothing.
 
     Attributes:
@@ -93,7 +93,7 @@ class TransformerNetwork(StackedNetwork):
         """Logits over every token given the ones before it: (S, B, D), (S, B, K, T) -> (S, B, K, T, V)."""
         seeds, n_prompts, _ = prompts.shape
         samples = tokens.shape[2]
-        first = affine(parameters, "prompt", prompts)[:, :, None, None].expand(-1, -1, samples, -1, -1)
+        first = linear(parameters, "prompt", prompts)[:, :, None, None].expand(-1, -1, samples, -1, -1)
         rest = self.embedded(parameters, tokens[..., :-1]).expand(seeds, n_prompts, -1, -1, -1)
         stream = torch.cat([first, rest], 3) + parameters["position.weight"][:, None, None]
         stream = stream.flatten(1, 2)  # (S, N, T, E)
@@ -115,7 +115,7 @@ class TransformerNetwork(StackedNetwork):
         self, parameters: Parameters, block: str, stream: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries, keys and values of some positions: (S, N, T, E) -> (S * N, heads, T, E / heads) each."""
-        mixed = affine(parameters, f"{block}.attention", normalised(stream))
+        mixed = linear(parameters, f"{block}.attention", normalized(stream))
         mixed = mixed.flatten(0, 1).unflatten(2, (3, self.config.n_heads, self.head_dim))
         queries, keys, values = mixed.permute(2, 0, 3, 1, 4)
         return queries, keys, values
@@ -124,13 +124,13 @@ class TransformerNetwork(StackedNetwork):
         self, parameters: Parameters, block: str, stream: torch.Tensor, read: torch.Tensor
     ) -> torch.Tensor:
         """The rest of a block, from its input and what attention has read, (S, N, T, E) each."""
-        stream = stream + affine(parameters, f"{block}.mix", read)
-        hidden = torch.nn.functional.gelu(affine(parameters, f"{block}.up", normalised(stream)))
-        return stream + affine(parameters, f"{block}.down", hidden)
+        stream = stream + linear(parameters, f"{block}.mix", read)
+        hidden = torch.nn.functional.gelu(linear(parameters, f"{block}.up", normalized(stream)))
+        return stream + linear(parameters, f"{block}.down", hidden)
 
     def read_out(self, parameters: Parameters, stream: torch.Tensor) -> torch.Tensor:
         """Logits of the token that comes after each position, (S, N, T, E) -> (S, N, T, V)."""
-        return affine(parameters, "output", normalised(stream))
+        return linear(parameters, "output", normalized(stream))
 
     def decoder(self, parameters: Parameters, prompts: torch.Tensor) -> Decoder:
         """What reads responses token by token and keeps the keys and values."""
@@ -148,7 +148,7 @@ class _Cached(Decoder):
     def next(self, tokens: torch.Tensor | None) -> torch.Tensor:
         network, parameters, t = self._network, self._parameters, self._kept["block0"][0].shape[4]
         if tokens is None:
-            new = affine(parameters, "prompt", self._prompts)[:, :, None]
+            new = linear(parameters, "prompt", self._prompts)[:, :, None]
         else:
             new = network.embedded(parameters, tokens).expand(*self._prompts.shape[:2], -1, -1)
         responses = new.shape[:3]  # S, B, K
@@ -169,7 +169,7 @@ class _Cached(Decoder):
             self._kept[block] = keys, values
 
 
-def affine(parameters: Parameters, layer: str, values: torch.Tensor) -> torch.Tensor:
+def linear(parameters: Parameters, layer: str, values: torch.Tensor) -> torch.Tensor:
     """A linear layer of each seed's own, with a bias if it has one: (S, ..., inputs) -> (S, ..., outputs)."""
     weight, rows = parameters[f"{layer}.weight"], values.flatten(1, -2)
     bias = parameters.get(f"{layer}.bias")
@@ -177,6 +177,6 @@ def affine(parameters: Parameters, layer: str, values: torch.Tensor) -> torch.Te
     return rows.view(*values.shape[:-1], -1)
 
 
-def normalised(stream: torch.Tensor) -> torch.Tensor:
+def normalized(stream: torch.Tensor) -> torch.Tensor:
     """Each position with mean 0 and variance 1 over its numbers."""
     return torch.nn.functional.layer_norm(stream, stream.shape[-1:])

@@ -15,7 +15,7 @@ from alignsim.analysis.study import Study
 from alignsim.analysis.summary import summary, summary_text, verdicts_shown
 from alignsim.config.problems import ConfigurationError, Problem
 from alignsim.config.settings import BASELINE
-from alignsim.runs.storage.atomic import clear_leftovers, write_whole
+from alignsim.runs.storage.atomic import clear_leftovers, write_atomically
 from alignsim.runs.storage.lock import study_lock
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ TRIALS, TUNED = "tuning.csv", "tuned.yaml"
 
 
 def report(folder: Path, command: str, baseline: str) -> bool:
-    """Summarise, judge and draw every finished condition below a study's folder.
+    """Summarize, judge and draw every finished condition below a study's folder.
 
     Args:
         folder: of the study.
@@ -54,7 +54,7 @@ def _report(folder: Path, command: str, baseline: str) -> bool:
     methods = sorted(study.all_rows.method.unique())
     if methods and baseline not in (BASELINE, *methods):
         raise ConfigurationError([Problem("baseline", baseline, f"must be one of the study's: {', '.join(methods)}")])
-    for complaint in study.complaints:
+    for complaint in study.warnings:
         print(f"warning: {complaint}", file=sys.stderr)
     if study.rows.empty:
         told = "every seed diverged, there is nothing to draw" if len(study.diverged) else "no finished results to draw"
@@ -62,7 +62,7 @@ def _report(folder: Path, command: str, baseline: str) -> bool:
         return False
     table, verdicts = summary(study), judge(study, registry)
     judged = verdicts_text(study, registry, verdicts)
-    write_whole(
+    write_atomically(
         {
             folder / SUMMARY: lambda path: table.to_csv(path, index=False),
             folder / VERDICTS: lambda path: path.write_text(judged, encoding="utf-8"),
@@ -83,7 +83,7 @@ def _report(folder: Path, command: str, baseline: str) -> bool:
     from alignsim.report.page.render import render
 
     page = render(study, registry, verdicts, table, drawings, command)
-    write_whole({folder / PAGE: lambda path: path.write_text(page, encoding="utf-8")})
+    write_atomically({folder / PAGE: lambda path: path.write_text(page, encoding="utf-8")})
     figures = [path for _, paths in drawings for path in paths]
     print("\n".join(f"  {path}" for path in [folder / PAGE, folder / VERDICTS, folder / SUMMARY, *searched, *figures]))
     if others := sorted({path.name for path in folder.glob("*.png")} - {path.name for path in figures}):
@@ -97,7 +97,7 @@ def _report_search(study: Study, folder: Path, command: str) -> list[Path]:
     if table.empty:
         return []
     tuned = tuned_yaml(study, table, as_typed(command) if command else "")
-    write_whole(
+    write_atomically(
         {
             folder / TRIALS: lambda path: table.to_csv(path, index=False),
             folder / TUNED: lambda path: path.write_text(tuned, encoding="utf-8"),

@@ -19,11 +19,11 @@ from filelock import Timeout
 from alignsim.config.dotted import flatten
 from alignsim.evaluation.measures import DIVERGED, MEASURES
 from alignsim.runs.hardware import device_named, prepare, processes_at_once, seeds_in_stack
-from alignsim.runs.storage.atomic import DamagedError
+from alignsim.runs.storage.atomic import CorruptFileError
 from alignsim.runs.storage.folder import LOG, RunFolder
-from alignsim.runs.storage.state import JobState, Prospect
+from alignsim.runs.storage.state import JobState, PlannedState
 from alignsim.runs.storage.survey import Survey
-from alignsim.runs.storage.table import results_table, span
+from alignsim.runs.storage.table import format_seed_ranges, results_table
 from alignsim.runs.storage.versions import CONDITION, code_stamp
 from alignsim.runs.train_config import GROUPS, TrainConfig
 
@@ -108,9 +108,9 @@ class Job:
 
     def survey(self) -> Survey:
         """What is there of the wanted seeds."""
-        return Survey.of(self.folder, self.seeds, self.config.run.force)
+        return Survey.from_folder(self.folder, self.seeds, self.config.run.force)
 
-    def prospect(self) -> tuple[Prospect, str]:
+    def planned_state(self) -> tuple[PlannedState, str]:
         """What running the job would do: a state as of `Survey`, or `busy`, and more in words."""
         survey = self.survey()
         if survey.state != "finished" and self.folder.lock.is_taken():
@@ -119,12 +119,14 @@ class Job:
 
     def _in_words(self, survey: Survey) -> str:
         if survey.state == "finished":
-            return f"seeds {span(survey.finished)}"
+            return f"seeds {format_seed_ranges(survey.finished)}"
         if survey.state == "outdated":
             return survey.note
         there = len(self.seeds) - len(survey.remaining)
         parts = [f"{there} of {len(self.seeds)} seeds are there"] if there else []
-        parts.append(f"to train: seeds {span(survey.remaining)}" if survey.remaining else "to be put together")
+        parts.append(
+            f"to train: seeds {format_seed_ranges(survey.remaining)}" if survey.remaining else "to be put together"
+        )
         parts += ["finished ones are replaced when the new ones are complete"] * self.config.run.force
         return "; ".join([*parts, survey.note] if survey.note else parts)
 
@@ -147,7 +149,7 @@ class Job:
 
     def skipped(self, survey: Survey) -> Report:
         """The report of a job whose seeds had all finished before."""
-        with contextlib.suppress(OSError, Timeout, DamagedError):
+        with contextlib.suppress(OSError, Timeout, CorruptFileError):
             if not self.folder.is_settled:
                 with self.folder.lock.take(wait=False):
                     self.folder.settle()
@@ -187,7 +189,7 @@ class Job:
         self.folder.start(self.device, self.config.run.force, command)
         with run_log(self.folder.path / LOG, show) as log:
             forced = ", finished ones too" * self.config.run.force
-            log.debug(f"{command}; seeds {span(self.seeds)}{forced}; results of {self.folder.code}")
+            log.debug(f"{command}; seeds {format_seed_ranges(self.seeds)}{forced}; results of {self.folder.code}")
             if survey.state != "new" or survey.note:
                 log.info(self._in_words(survey))
             try:
@@ -197,7 +199,7 @@ class Job:
                 values = {key: value for key, value in self.config.to_plain().items() if key not in left_out}
                 lost = self.folder.finish(values)
             except BaseException as error:
-                if Survey.of(self.folder, self.seeds).state != "finished" or self.config.run.force:
+                if Survey.from_folder(self.folder, self.seeds).state != "finished" or self.config.run.force:
                     self.folder.fail(error)
                 if isinstance(error, Exception):
                     log.error("failed", exc_info=error)
@@ -209,7 +211,7 @@ class Job:
             table = self.folder.finished()
             log.info("\n  ".join(results_table(table, self.seeds)))
             log.info(f"{self.folder.path}   {time.perf_counter() - began:.1f} s")
-        return self.report("finished", regret=Survey.of(self.folder, self.seeds).regret)
+        return self.report("finished", regret=Survey.from_folder(self.folder, self.seeds).regret)
 
     def _train_chunks(self, survey: Survey, show: bool, threads: int | None, log: logging.Logger) -> None:
         """Train what remains, as many chunks of seeds at once as there are cores."""
@@ -217,41 +219,42 @@ class Job:
         from alignsim.runs.progress import StageProgress
 
         at_once = processes_at_once(self.device, threads)
-        size = self.config.run.seeds.chunk or seeds_in_stack(self.device, len(survey.remaining), at_once)
+        size = self.config.run.seeds.per_stack or seeds_in_stack(self.device, len(survey.remaining), at_once)
         chunks = chunks_of(survey.remaining, size, survey.begun)
         self.folder.start_chunks(chunks)
         rounds = [chunks[i : i + at_once] for i in range(0, len(chunks), at_once)]
         for i, together in enumerate(rounds, start=1):
             if len(rounds) > 1:
-                log.info(f"seeds {span([seed for chunk in together for seed in chunk])}, part {i} of {len(rounds)}")
+                seeds = [seed for chunk in together for seed in chunk]
+                log.info(f"seeds {format_seed_ranges(seeds)}, part {i} of {len(rounds)}")
             progress = StageProgress(log.info, len(together), show)
 
-            def hear(
+            def on_event(
                 chunk: int, event: Event, together: list[list[int]] = together, progress: StageProgress = progress
             ) -> None:
                 if event[0] == "saved":
                     self.folder.note_saved(together[chunk], event[1])
                 else:
-                    progress.hear(chunk, event)
+                    progress.on_event(chunk, event)
 
-            train_at_once(together, self._train_chunk, hear)
+            train_at_once(together, self._train_chunk, on_event)
 
     def _train_chunk(self, seeds: Sequence[int], tell: Callable[[Event], None]) -> None:
         """Train a chunk of seeds and keep what that gives; perhaps in a process of its own."""
         from alignsim.runs.condition import run_condition
-        from alignsim.runs.progress import Teller
+        from alignsim.runs.progress import ProgressEmitter
 
         checkpoint = self.folder.checkpoint(seeds)
         try:
             condition = condition_of(self.config, seeds, self.device)
-            outcome = run_condition(condition, Teller(tell), checkpoint, self.config.run.checkpoint_every)
+            outcome = run_condition(condition, ProgressEmitter(tell), checkpoint, self.config.run.checkpoint_every)
         except BaseException:
             if checkpoint.saved_at:
                 tell(("saved", checkpoint.saved_at))
             raise
-        self.folder.keep_chunk(self._labelled(outcome.results), outcome.history, outcome.weights())
+        self.folder.keep_chunk(self._labeled(outcome.results), outcome.history, outcome.weights())
 
-    def _labelled(self, results: pd.DataFrame) -> pd.DataFrame:
+    def _labeled(self, results: pd.DataFrame) -> pd.DataFrame:
         """Rows that say of themselves which condition they are of."""
         labels = {"method": self.method, "env": self.env}
         ordered = results.assign(**labels)[[*labels, "seed", *MEASURES, *DIVERGED]]

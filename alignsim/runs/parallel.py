@@ -38,7 +38,7 @@ class _StoppedError(KeyboardInterrupt):
     """The process that started this one wants it to end, or is no more."""
 
 
-def train_at_once(chunks: Sequence[Sequence[int]], train: Train, hear: Callable[[int, Event], None]) -> None:
+def train_at_once(chunks: Sequence[Sequence[int]], train: Train, on_event: Callable[[int, Event], None]) -> None:
     """Train chunks of seeds at once, each in a process of its own; a single one in this process.
 
     Where one fails, or this process is stopped, the others are stopped as if by Ctrl-C, so that they save what they
@@ -47,10 +47,10 @@ def train_at_once(chunks: Sequence[Sequence[int]], train: Train, hear: Callable[
     Args:
         chunks: the seeds of each.
         train: what a process does; it keeps its results itself.
-        hear: is told in this process what `train` tells, with the number of the chunk.
+        on_event: is told in this process what `train` tells, with the number of the chunk.
     """
     if len(chunks) == 1:
-        train(chunks[0], lambda event: hear(0, event))
+        train(chunks[0], lambda event: on_event(0, event))
         return
     processes: dict[Connection, tuple[int, BaseProcess]] = {}
     try:
@@ -61,13 +61,13 @@ def train_at_once(chunks: Sequence[Sequence[int]], train: Train, hear: Callable[
                 process.start()
                 theirs.close()
                 processes[ours] = number, process
-        _listen(processes, hear)
+        _listen(processes, on_event)
     except BaseException:
-        _stop(processes, hear)
+        _stop(processes, on_event)
         raise
 
 
-def _listen(processes: dict[Connection, tuple[int, BaseProcess]], hear: Callable[[int, Event], None]) -> None:
+def _listen(processes: dict[Connection, tuple[int, BaseProcess]], on_event: Callable[[int, Event], None]) -> None:
     """Hand on what the processes tell until all have ended; an error of one is raised."""
     while processes:
         for ready in wait(list(processes)):
@@ -88,17 +88,17 @@ def _listen(processes: dict[Connection, tuple[int, BaseProcess]], hear: Callable
                 error, text = values
                 raise error from _RemoteError(f"\n{text}")
             else:
-                hear(number, (name, *values))
+                on_event(number, (name, *values))
 
 
-def _stop(processes: dict[Connection, tuple[int, BaseProcess]], hear: Callable[[int, Event], None]) -> None:
+def _stop(processes: dict[Connection, tuple[int, BaseProcess]], on_event: Callable[[int, Event], None]) -> None:
     """Let the processes that still train save what they have, and end; being stopped once more kills them."""
     for _, process in processes.values():
         process.terminate()
     try:
         while processes:
             with contextlib.suppress(Exception):  # what stopped them first is what is to be told
-                _listen(processes, hear)
+                _listen(processes, on_event)
     except BaseException:
         for _, process in processes.values():
             process.kill()

@@ -17,8 +17,8 @@ from alignsim.methods.base import Monitor
 from alignsim.models.base import StackedModel
 
 
-class Teller(Monitor):
-    """Tells how training goes in plain values, which another process can hear too: the events of `StageProgress`.
+class ProgressEmitter(Monitor):
+    """Tells how training goes in plain values, which another process can on_event too: the events of `StageProgress`.
 
     Args:
         tell: gets a name and values.
@@ -27,21 +27,21 @@ class Teller(Monitor):
     def __init__(self, tell: Callable[[tuple[Any, ...]], None]) -> None:
         self._tell = tell
 
-    def start(self, phase: str, steps: int, done: int) -> None:
-        """`start`, phase, steps at most, steps done before."""
-        self._tell(("start", phase, steps, done))
+    def start(self, stage: str, steps: int, done: int) -> None:
+        """`start`, stage, steps at most, steps done before."""
+        self._tell(("start", stage, steps, done))
 
-    def record(self, phase: str, step: int, measures: Mapping[str, torch.Tensor], model: StackedModel) -> None:
-        """`record`, phase, step, sums and numbers of seeds of each measure, over seeds where it is a number."""
+    def record(self, stage: str, step: int, measures: Mapping[str, torch.Tensor], model: StackedModel) -> None:
+        """`record`, stage, step, sums and numbers of seeds of each measure, over seeds where it is a number."""
         told = {}
         for name, values in measures.items():
             there = ~values.isnan()
             told[name] = float(values.nansum()), int(there.sum())
-        self._tell(("record", phase, step, told))
+        self._tell(("record", stage, step, told))
 
-    def finish(self, phase: str, step: int, diverged_at: torch.Tensor) -> None:
-        """`finish`, phase, step, seeds that diverged, seeds."""
-        self._tell(("finish", phase, step, int((diverged_at > 0).sum()), len(diverged_at)))
+    def finish(self, stage: str, step: int, diverged_at: torch.Tensor) -> None:
+        """`finish`, stage, step, seeds that diverged, seeds."""
+        self._tell(("finish", stage, step, int((diverged_at > 0).sum()), len(diverged_at)))
 
 
 class StageProgress:
@@ -59,10 +59,10 @@ class StageProgress:
         self._bar: tqdm[Any] | None = None
         self._began = time.perf_counter()
 
-    def hear(self, chunk: int, event: tuple[Any, ...]) -> None:
-        """An event of a `Teller` that trains a chunk."""
-        name, phase, *values = event
-        stage = self._stages.setdefault(phase, _Stage(phase))
+    def on_event(self, chunk: int, event: tuple[Any, ...]) -> None:
+        """An event of a `ProgressEmitter` that trains a chunk."""
+        name, stage_name, *values = event
+        stage = self._stages.setdefault(stage_name, _Stage(stage_name))
         getattr(stage, name)(chunk, *values)
         self._show()
 
@@ -72,7 +72,7 @@ class StageProgress:
             if self._bar is None:
                 disable = None if self._bars else True  # None: where stderr is no terminal
                 self._bar = tqdm(
-                    total=stage.steps, desc=f"  {stage.phase}", leave=False, disable=disable, dynamic_ncols=True
+                    total=stage.steps, desc=f"  {stage.name}", leave=False, disable=disable, dynamic_ncols=True
                 )
             self._bar.set_postfix(dict(list(stage.means().items())[-1:]), refresh=False)
             self._bar.update(stage.step(self._chunks) - self._bar.n)
@@ -81,14 +81,14 @@ class StageProgress:
             self._bar.close()
             self._tell(stage.line(time.perf_counter() - self._began))
             self._bar, self._began = None, time.perf_counter()
-            del self._stages[stage.phase]
+            del self._stages[stage.name]
 
 
 class _Stage:
     """A stage of several chunks, by the number of the chunk."""
 
-    def __init__(self, phase: str) -> None:
-        self.phase, self.steps = phase, 0
+    def __init__(self, name: str) -> None:
+        self.name, self.steps = name, 0
         self.done: dict[int, int] = {}
         self.at: dict[int, int] = {}
         self.latest: dict[int, dict[str, tuple[float, int]]] = {}
@@ -123,9 +123,9 @@ class _Stage:
     def line(self, seconds: float) -> str:
         """What is left behind of the stage."""
         step, done = max(self.at.values()), min(self.done.values())
-        parts = [f"{self.phase}: {step} steps in {seconds:.1f} s"]
+        parts = [f"{self.name}: {step} steps in {seconds:.1f} s"]
         if any(self.done.values()):
-            parts = [f"{self.phase}: {step} steps, {done or 'some'} of them before it was stopped"]
+            parts = [f"{self.name}: {step} steps, {done or 'some'} of them before it was stopped"]
         parts += [f"{name} {value}" for name, value in self.means().items()]
         diverged, seeds = (sum(each) for each in zip(*self.finished.values(), strict=True))
         return "  ".join(parts + [f"{diverged} of {seeds} seeds diverged"] * bool(diverged))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from alignsim.runs.job import Job, Report
-from alignsim.runs.storage.state import Prospect
+from alignsim.runs.storage.state import PlannedState
 from alignsim.runs.sweep_log import Ledger, tally
 
 
@@ -122,11 +122,11 @@ class Sweep:
         """Say what running each job would do."""
         self._print_header()
         width = max(len(job.title) for job in self.jobs.values())
-        counts = Counter[Prospect]()
+        counts = Counter[PlannedState]()
         for job in self.jobs.values():
-            state: Prospect
+            state: PlannedState
             try:
-                state, words = job.prospect()
+                state, words = job.planned_state()
             except OSError as error:
                 state, words = "failed", f"cannot be read: {error}"
             counts[state] += 1

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from alignsim.runs.job import Job, Report
-from alignsim.runs.storage.state import JobState, Prospect
+from alignsim.runs.storage.state import JobState, PlannedState
 
 #: How many skipped conditions the last table names one by one; all are named when they are skipped.
 SKIPPED_IN_TABLE = 20
@@ -104,7 +104,7 @@ class Ledger:
         return "\n".join(lines)
 
 
-def tally(counts: Mapping[Prospect, int] | Mapping[JobState, int], total: int) -> str:
+def tally(counts: Mapping[PlannedState, int] | Mapping[JobState, int], total: int) -> str:
     """Such as `3 conditions: 1 failed, 2 finished`."""
     parts = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     return f"{total} condition{'s' * (total != 1)}" + (f": {parts}" if parts else "")

@@ -68,7 +68,7 @@ def load(values: Mapping[str, Any]) -> TrainConfig:
     rest = {key: value for key, value in values.items() if key not in GROUPS}
     allowed = [*GROUPS, *knobs(RunSettings)]
     unknown = [key for key in rest if key not in allowed]
-    known = {key: value for key, value in values.items() if key in allowed and key not in ("claims", "random")}
+    known = {key: value for key, value in values.items() if key in allowed and key not in ("claims", "search")}
     problems += [
         unknown_key(key, allowed, rest.pop(key), keys_named(key, known)) for key in unknown if key != "experiment"
     ]

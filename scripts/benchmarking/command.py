@@ -118,14 +118,14 @@ def write_growth(rows: Sequence[dict[str, Any]], folder: Path) -> None:
 
     from alignsim.config.schema import Seeds
     from alignsim.report.figures.style import use_house_style
-    from alignsim.runs.storage.atomic import write_whole
+    from alignsim.runs.storage.atomic import write_atomically
     from scripts.benchmarking.growth_figure import draw
 
     use_house_style()
     table = pd.DataFrame(rows)
     folder.mkdir(parents=True, exist_ok=True)
     figure = draw(table, Seeds().count)
-    write_whole(
+    write_atomically(
         {
             folder / "growth.csv": lambda aside: table.to_csv(aside, index=False),
             folder / "growth.png": lambda aside: figure.savefig(aside, format="png"),

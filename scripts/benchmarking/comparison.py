@@ -106,10 +106,10 @@ def plain_value(condition: Condition) -> float:
     if not isinstance(network, MADE):
         raise TypeError(f"there is no plain way for {network}")
     if isinstance(method, RLHF) and isinstance(method.rl, RLOO):
-        reward_model = plain.train_reward_model(env, method.supervised, beta, network)
+        reward_model = plain.train_reward_model(env, method.reward_fit, beta, network)
         policy = plain.train_policy_with_rlhf(env, reward_model, method.rl, beta, network)
     elif isinstance(method, DPO):
-        policy = plain.train_policy_with_dpo(env, method.supervised, beta, network)
+        policy = plain.train_policy_with_dpo(env, method.policy_fit, beta, network)
     else:
         raise TypeError(f"there is no plain way for {method}")
     optimum = env.optimal_value(beta)

@@ -1,6 +1,6 @@
 """The plain way: what one would write for this study without alignsim. One seed at a time, and nothing clever.
 
-The same networks, data, losses, optimiser, schedule, early stopping and measure as in alignsim, as a module, a data
+The same networks, data, losses, optimizer, schedule, early stopping and measure as in alignsim, as a module, a data
 loader and two loops. An environment of one seed is used for its pairs, its reward and how a response is read.
 """
 
@@ -18,12 +18,12 @@ from torch.utils.data import DataLoader, TensorDataset
 from alignsim.config.schema import Evaluation
 from alignsim.envs.base import Environment
 from alignsim.envs.pairs import Preferences
-from alignsim.methods.preference_fit import Supervised
+from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.models.made import MADE
 
 #: Hears how many steps were taken, wherever alignsim reports to its monitor.
-Look = Callable[[int], object]
+SeriesStyle = Callable[[int], object]
 
 
 def unheard(step: int) -> None:
@@ -58,7 +58,7 @@ class PlainMADE(nn.Module):
         self.length, self.vocab, width = env.output_dim, env.vocab_size, network.hidden_dim
         degrees = torch.arange(width) * self.length // width
         positions = torch.arange(self.length).repeat_interleave(self.vocab)
-        sees_tokens = (positions < degrees[:, None]) & network.prefix
+        sees_tokens = (positions < degrees[:, None]) & network.autoregressive
         masks = [torch.cat([torch.ones(width, env.input_dim, dtype=torch.bool), sees_tokens], 1)]
         masks += [degrees <= degrees[:, None]] * (network.n_layers - 1)
         layers: list[nn.Module] = []
@@ -121,7 +121,7 @@ def bradley_terry_loss(reward_model: PlainMADE, env: Environment, beta: float) -
     """The negative log-likelihood of preferences."""
 
     def loss(prompts: Tensor, responses: Tensor) -> Tensor:
-        content = env.read(responses).flatten(0, 1)
+        content = env.tokens_to_content(responses).flatten(0, 1)
         rewards = reward_model.score(prompts.repeat_interleave(2, 0), content, beta).view(-1, 2)
         return -F.logsigmoid(rewards[:, 0] - rewards[:, 1])
 
@@ -129,7 +129,7 @@ def bradley_terry_loss(reward_model: PlainMADE, env: Environment, beta: float) -
 
 
 def train_policy_with_dpo(
-    env: Environment, settings: Supervised, beta: float, network: MADE, look: Look = unheard
+    env: Environment, settings: PreferenceFitConfig, beta: float, network: MADE, look: SeriesStyle = unheard
 ) -> PlainMADE:
     """DPO on the pairs of an environment of one seed."""
     policy = PlainMADE(env, network, _generator(env, "cpu"))
@@ -138,7 +138,7 @@ def train_policy_with_dpo(
 
 
 def train_reward_model(
-    env: Environment, settings: Supervised, beta: float, network: MADE, look: Look = unheard
+    env: Environment, settings: PreferenceFitConfig, beta: float, network: MADE, look: SeriesStyle = unheard
 ) -> PlainMADE:
     """A reward model by maximum likelihood on the pairs of an environment of one seed."""
     reward_model = PlainMADE(env, network, _generator(env, "cpu"))
@@ -146,27 +146,27 @@ def train_reward_model(
     return reward_model
 
 
-def _fit(model: PlainMADE, loss: PairLoss, env: Environment, settings: Supervised, look: Look) -> None:
+def _fit(model: PlainMADE, loss: PairLoss, env: Environment, settings: PreferenceFitConfig, look: SeriesStyle) -> None:
     data = env.preference_data()
     loader = _loader(data.train, settings, _generator(env, "cpu"))
     validation = data.validation.prompts[0], data.validation.responses[0]
-    optimiser, schedule = _optimiser(model, settings)
+    optimizer, schedule = _optimizer(model, settings)
     with torch.no_grad():
         best_loss = loss(*validation).mean().item()
-    best, looks_in_vain = copy.deepcopy(model.state_dict()), 0
+    best, checks_without_improvement = copy.deepcopy(model.state_dict()), 0
     for step, (prompts, responses) in enumerate(_endless(loader), 1):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss(prompts.to(env.device), responses.to(env.device)).mean().backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         if step % settings.validate_every == 0 or step == settings.steps:
             with torch.no_grad():
                 current = loss(*validation).mean().item()
-            looks_in_vain += 1
+            checks_without_improvement += 1
             if current < best_loss:
-                best_loss, best, looks_in_vain = current, copy.deepcopy(model.state_dict()), 0
+                best_loss, best, checks_without_improvement = current, copy.deepcopy(model.state_dict()), 0
             look(step)
-        if step == settings.steps or looks_in_vain == settings.patience:
+        if step == settings.steps or checks_without_improvement == settings.patience:
             break
     model.load_state_dict(best)
 
@@ -177,24 +177,24 @@ def train_policy_with_rlhf(
     settings: RLOO,
     beta: float,
     network: MADE,
-    look: Look = unheard,
+    look: SeriesStyle = unheard,
 ) -> PlainMADE:
     """RLOO against a reward model, in an environment of one seed."""
     policy, generator = PlainMADE(env, network, _generator(env, "cpu")), _generator(env, env.device)
-    optimiser, schedule = _optimiser(policy, settings)
-    shape = (settings.prompts, settings.samples)
+    optimizer, schedule = _optimizer(policy, settings)
+    shape = (settings.prompts_per_step, settings.samples_per_prompt)
     for step in range(1, settings.steps + 1):
-        prompts = torch.randn(settings.prompts, env.input_dim, generator=generator, device=env.device)
-        prompts = prompts.repeat_interleave(settings.samples, 0)
+        prompts = torch.randn(settings.prompts_per_step, env.input_dim, generator=generator, device=env.device)
+        prompts = prompts.repeat_interleave(settings.samples_per_prompt, 0)
         responses = policy.sample(prompts, generator)
         with torch.no_grad():
-            rewards = reward_model.score(prompts, env.read(responses), beta)
+            rewards = reward_model.score(prompts, env.tokens_to_content(responses), beta)
         log_ratio = policy.log_prob(prompts, responses) + env.output_dim * math.log(env.vocab_size)
-        penalised = (rewards - beta * log_ratio.detach()).view(shape)
-        others = (penalised.sum(1, keepdim=True) - penalised) / (settings.samples - 1)
-        optimiser.zero_grad()
-        (-(penalised - others) * log_ratio.view(shape)).mean().backward()
-        optimiser.step()
+        penalized = (rewards - beta * log_ratio.detach()).view(shape)
+        others = (penalized.sum(1, keepdim=True) - penalized) / (settings.samples_per_prompt - 1)
+        optimizer.zero_grad()
+        (-(penalized - others) * log_ratio.view(shape)).mean().backward()
+        optimizer.step()
         schedule.step()
         if step % 50 == 0 or step == settings.steps:
             look(step)
@@ -216,7 +216,9 @@ def policy_value(policy: PlainMADE, env: Environment, beta: float, evaluation: E
     return float(total / len(prompts))
 
 
-def _loader(pairs: Preferences, settings: Supervised, generator: torch.Generator) -> DataLoader[tuple[Tensor, ...]]:
+def _loader(
+    pairs: Preferences, settings: PreferenceFitConfig, generator: torch.Generator
+) -> DataLoader[tuple[Tensor, ...]]:
     dataset = TensorDataset(pairs.prompts[0].cpu(), pairs.responses[0].cpu())
     size = min(settings.batch_size, len(dataset))
     return DataLoader(dataset, batch_size=size, shuffle=True, drop_last=True, generator=generator)
@@ -227,10 +229,10 @@ def _endless(loader: DataLoader[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, .
         yield from loader
 
 
-def _optimiser(
-    model: PlainMADE, settings: Supervised | RLOO
+def _optimizer(
+    model: PlainMADE, settings: PreferenceFitConfig | RLOO
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    optimiser = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
     warmup, steps = settings.warmup_steps, settings.steps
@@ -240,7 +242,7 @@ def _optimiser(
             return (step + 1) / warmup
         return (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1))) / 2
 
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 def _generator(env: Environment, device: str) -> torch.Generator:

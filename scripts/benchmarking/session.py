@@ -80,7 +80,7 @@ class Session:
         seeds = Seeds().count
         seconds, values = comparison.ours(seeds, self.device, self.threads, self.repetitions, plain_seeds)
         plain = self.ask("plain_comparison", seeds=plain_seeds)
-        spread, plain_seconds = Spread.of(seconds), seeds * mean(plain["seconds"])
+        spread, plain_seconds = Spread.from_values(seconds), seeds * mean(plain["seconds"])
         return {
             "command": " ".join(("train", *comparison.COMMAND)),
             "seeds": seeds,

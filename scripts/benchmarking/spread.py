@@ -16,7 +16,7 @@ class Spread:
     high: float
 
     @classmethod
-    def of(cls, values: Iterable[float]) -> Spread:
+    def from_values(cls, values: Iterable[float]) -> Spread:
         """Of at least one number."""
         ordered = sorted(values)
         return cls(statistics.median(ordered), ordered[0], ordered[-1])

@@ -23,7 +23,7 @@ class Stopwatch(Monitor):
         self._device = device
         self.ticks: list[tuple[int, float]] = []
 
-    def record(self, phase: str, step: int, measures: Mapping[str, torch.Tensor], model: StackedModel) -> None:
+    def record(self, stage: str, step: int, measures: Mapping[str, torch.Tensor], model: StackedModel) -> None:
         """After `step` steps."""
         self.tick(step)
 

@@ -1,7 +1,7 @@
 """What is timed of alignsim: the steps of its stages, through the real loops, and the evaluation of a policy.
 
 A stage is called as a user calls it and timed between two reports to its monitor. So drawing the pairs, the first look
-at the validation pairs and the first steps do not count; shuffling, random numbers, the optimiser, the look at the
+at the validation pairs and the first steps do not count; shuffling, random numbers, the optimizer, the look at the
 validation pairs every 25 steps and keeping the best weights do. Early stopping is put off, so that the number of steps
 is known. Seeds are trained as the command line trains them, in stacks that are shared out to processes.
 """
@@ -17,7 +17,7 @@ from alignsim.envs.base import Environment
 from alignsim.evaluation.value import is_enumerable, policy_value
 from alignsim.methods.dpo import train_policy_with_dpo
 from alignsim.methods.on_policy import STEPS_IN_BLOCK
-from alignsim.methods.preference_fit import Supervised
+from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import train_policy_with_rlhf
 from alignsim.methods.two_stage import train_reward_model
@@ -94,9 +94,9 @@ class Work:
         return self.block * max(round(seconds / len(stacks) / each / self.block), 1)
 
 
-def supervised_settings(steps: int) -> Supervised:
+def supervised_settings(steps: int) -> PreferenceFitConfig:
     """The default settings for so many steps after a first block, or for a single step, with no early stopping."""
-    return Supervised(steps=steps + Supervised().validate_every if steps > 1 else 1, patience=ENDLESS)
+    return PreferenceFitConfig(steps=steps + PreferenceFitConfig().validate_every if steps > 1 else 1, patience=ENDLESS)
 
 
 def rl_settings(steps: int) -> RLOO:
@@ -151,19 +151,23 @@ def _evaluation_operations(sizes: Sizes) -> int:
 
 def _supervised_operations(sizes: Sizes) -> int:
     """Of a step, and of its share of a look at the validation pairs: one forward pass every 25 steps."""
-    env, settings = sizes.env([0], "cpu"), Supervised()
+    env, settings = sizes.env([0], "cpu"), PreferenceFitConfig()
     validation_pairs = round(env.n_pairs * env.validation_fraction)
     look = forward(sizes, validation_pairs, 2 * validation_pairs)
     return supervised_step(sizes, settings.batch_size) + look // settings.validate_every
 
 
 def _rl_operations(sizes: Sizes) -> int:
-    return policy_gradient_step(sizes, RLOO().prompts, RLOO().samples)
+    return policy_gradient_step(sizes, RLOO().prompts_per_step, RLOO().samples_per_prompt)
 
 
 WORKS = {
-    "dpo": Work("step", Supervised().validate_every, _supervised_operations, _supervised(train_policy_with_dpo)),
-    "reward_model": Work("step", Supervised().validate_every, _supervised_operations, _supervised(train_reward_model)),
+    "dpo": Work(
+        "step", PreferenceFitConfig().validate_every, _supervised_operations, _supervised(train_policy_with_dpo)
+    ),
+    "reward_model": Work(
+        "step", PreferenceFitConfig().validate_every, _supervised_operations, _supervised(train_reward_model)
+    ),
     "rl": Work("step", STEPS_IN_BLOCK, _rl_operations, _rl),
     "evaluation": Work("evaluation", 1, _evaluation_operations, _evaluation),
 }

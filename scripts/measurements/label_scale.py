@@ -6,11 +6,13 @@ python -m scripts.measurements.label_scale
 from alignsim import SimplifiedEnvironment, train_policy_with_dpo, train_policy_with_rlhf, train_reward_model
 from alignsim.analysis.statistics import mean_interval
 from alignsim.config.schema import Evaluation
+from alignsim.envs.labels import BradleyTerry, Deterministic
 from alignsim.evaluation.value import normalized_value, policy_value, reference_value
 from alignsim.models.policy import Policy
 
 SCALES = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2)
 BETA = 0.5
+LABELS = {"bradley_terry": BradleyTerry(), "deterministic": Deterministic()}
 
 
 class Rescaled(Policy):
@@ -23,13 +25,13 @@ class Rescaled(Policy):
         tilt = self._scale * self._policy.log_ratio_of_all(prompts)
         return tilt - (tilt + self.env.reference_log_prob(prompts, self.env.all_responses())).logsumexp(-1, True)
 
-    def writer(self):
+    def sampler(self):
         raise NotImplementedError("its responses are enumerated")
 
 
 def compare(labels, seeds):
     """Print one line for each scale: the normalized value of DPO and of RLHF, mean and 95 % interval."""
-    env, evaluation = SimplifiedEnvironment(8, 8, 2.0, preferences=labels, seeds=tuple(range(seeds))), Evaluation()
+    env, evaluation = SimplifiedEnvironment(8, 8, 2.0, labels=LABELS[labels], seeds=tuple(range(seeds))), Evaluation()
     prompts, responses = env.prompts("evaluation", evaluation.prompts), env.all_responses()
     reference, optimum = reference_value(env, prompts, evaluation), env.optimal_value(BETA, prompts)
     dpo, reward_model = train_policy_with_dpo(env, beta=BETA), train_reward_model(env, beta=BETA)

@@ -21,7 +21,7 @@ def searched(methods=("dpo", "rlhf"), seeds=range(8)):
     tables = []
     for method in methods:
         for i, rate in enumerate(RATES):
-            own = {"method__supervised__learning_rate": rate, "method__supervised__steps": 1000 + i}
+            own = {"method__policy_fit__learning_rate": rate, "method__policy_fit__steps": 1000 + i}
             own |= {"method__rl__steps": 500 + i} if method == "rlhf" else {}
             with_gap, without = (0.5, 0.5) if rate == 1e-2 else (0.1 * i, 0.4 - 0.1 * i)
             tables += [
@@ -36,8 +36,8 @@ def test_a_trial_counts_by_its_mean_over_environments():
     table = trials(made)
     assert list(table.groupby("method").trials.first()) == [5, 5]
     chosen = best(table).set_index("method")
-    assert list(chosen["method.supervised.learning_rate"]) == [0.01, 0.01]
-    dpo = made.rows[(made.rows.method == "dpo") & (made.rows["method.supervised.learning_rate"] == 0.01)]
+    assert list(chosen["method.policy_fit.learning_rate"]) == [0.01, 0.01]
+    dpo = made.rows[(made.rows.method == "dpo") & (made.rows["method.policy_fit.learning_rate"] == 0.01)]
     assert np.isclose(chosen.loc["dpo", PRIMARY], dpo[PRIMARY].mean())
     assert chosen.loc["dpo", f"{PRIMARY}_low"] < chosen.loc["dpo", PRIMARY] < chosen.loc["dpo", f"{PRIMARY}_high"]
     assert list(table[table.method == "dpo"]["rank"]) == [1, 2, 3, 4, 5]
@@ -46,28 +46,28 @@ def test_a_trial_counts_by_its_mean_over_environments():
 
 def test_a_trial_that_diverged_or_is_not_complete_is_told_but_not_chosen():
     made = searched()
-    at_best = made.rows["method.supervised.learning_rate"] == 0.01
+    at_best = made.rows["method.policy_fit.learning_rate"] == 0.01
     diverged = at_best & (made.rows.method == "dpo") & (made.rows.seed == 3) & (made.rows.env == "gap")
     missing = at_best & (made.rows.method == "rlhf") & (made.rows.seed == 3) & (made.rows.env == "gap")
     made = dataclasses.replace(made, rows=made.rows[~diverged & ~missing], diverged=made.rows[diverged])
     table = trials(made)
     left_out = table[table["rank"].isna()].set_index("method")
-    assert list(left_out["method.supervised.learning_rate"]) == [0.01, 0.01]
+    assert list(left_out["method.policy_fit.learning_rate"]) == [0.01, 0.01]
     assert list(left_out.loc["dpo", ["seeds", "diverged"]]) == [7, 1]
     assert list(left_out.loc["rlhf", ["seeds", "diverged"]]) == [7, 0]
-    assert 0.01 not in set(best(table)["method.supervised.learning_rate"])
+    assert 0.01 not in set(best(table)["method.policy_fit.learning_rate"])
     nothing = Study("x", made.rows[made.rows.method == "dpo"], [], made.rows[made.rows.method == "rlhf"])
     assert tuning_text(trials(nothing)).endswith("no trial of rlhf has all its seeds")
 
 
 def test_the_best_values_are_yaml_for_the_methods_files():
     made = searched()
-    text = tuned_yaml(made, trials(made), "python scripts/train.py -m +experiment=tune")
+    text = tuned_yaml(made, trials(made), "python scripts/train.py -m experiment=tune")
     assert yaml.safe_load(text) == {
-        "dpo": {"supervised": {"learning_rate": 0.01, "steps": 1002}},
-        "rlhf": {"supervised": {"learning_rate": 0.01, "steps": 1002}, "rl": {"steps": 502}},
+        "dpo": {"policy_fit": {"learning_rate": 0.01, "steps": 1002}},
+        "rlhf": {"policy_fit": {"learning_rate": 0.01, "steps": 1002}, "rl": {"steps": 502}},
     }
-    assert "#   chosen by: python scripts/train.py -m +experiment=tune\n" in text
+    assert "#   chosen by: python scripts/train.py -m experiment=tune\n" in text
     assert "gap, no_gap, seeds 0 to 7" in text
     assert "dpo:  # best of 5 trials: 0." in text
 
@@ -75,15 +75,15 @@ def test_the_best_values_are_yaml_for_the_methods_files():
 def test_only_a_search_over_several_settings_of_a_method_is_one():
     assert two_by_two().searched == []
     assert trials(two_by_two()).empty
-    one = study(*(rows("dpo", "gap", 0.5, **GAP, method__supervised__steps=n) for n in range(1, 9)))
+    one = study(*(rows("dpo", "gap", 0.5, **GAP, method__policy_fit__steps=n) for n in range(1, 9)))
     assert trials(one).empty, "one number has a figure of its own"
     world = study(*(rows("dpo", "gap", 0.5, beta=n / 9, env__n_pairs=100 * n) for n in range(1, 9)))
     assert trials(world).empty
     apart = study(searched().rows.drop(columns=["setting", "variant"]), rows("other", "gap", 0.5, **GAP))
     assert apart.comparisons == [], "a trial of one method has nothing to do with each trial of another"
     assert searched().searched == [
-        "method.supervised.learning_rate",
-        "method.supervised.steps",
+        "method.policy_fit.learning_rate",
+        "method.policy_fit.steps",
         "method.rl.steps",
     ]
 
@@ -97,20 +97,20 @@ def test_settings_of_one_method_alone_make_no_trials_of_another():
 
 
 def test_the_tuning_preset_ends_with_values_for_the_methods_files(tmp_path):
-    tiny = ["method=dpo", "env=gap", "random.draws=5", *TINY[:-2], "method.supervised.steps=20", "device=cpu"]
-    run("train", "-m", "+experiment=tune", *tiny, cwd=tmp_path)
+    tiny = ["method=dpo", "env=gap", "search.num_trials=5", *TINY[:-2], "method.policy_fit.steps=20", "device=cpu"]
+    run("train", "-m", "experiment=tune", *tiny, cwd=tmp_path)
     output = run("plot", "study=tune", cwd=tmp_path)
     folder = tmp_path / "outputs" / "tune"
     table = pd.read_csv(folder / "tuning.csv")
     assert len(table) == 5
-    assert table["method.supervised.learning_rate"].nunique() == 5
-    as_it_stands = DPO().supervised.weight_decay
-    assert as_it_stands in set(table["method.supervised.weight_decay"]), "the first trial is the file as it stands"
+    assert table["method.policy_fit.learning_rate"].nunique() == 5
+    as_it_stands = DPO().policy_fit.weight_decay
+    assert as_it_stands in set(table["method.policy_fit.weight_decay"]), "the first trial is the file as it stands"
     assert "the best trial of each method; summary.csv has all:" in output
     text = (folder / "tuned.yaml").read_text()
-    assert "chosen by: python scripts/train.py -m +experiment=tune method=dpo" in text
-    best_rate = table.set_index("rank").loc[1, "method.supervised.learning_rate"]
-    assert yaml.safe_load(text)["dpo"]["supervised"]["learning_rate"] == best_rate
+    assert "chosen by: python scripts/train.py -m experiment=tune method=dpo" in text
+    best_rate = table.set_index("rank").loc[1, "method.policy_fit.learning_rate"]
+    assert yaml.safe_load(text)["dpo"]["policy_fit"]["learning_rate"] == best_rate
     assert (folder / "tuning.png").exists()
     assert "Trials of each method" in (folder / "report.html").read_text()
     assert not (folder / "rlhf_vs_dpo_comparison.png").exists()

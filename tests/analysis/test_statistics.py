@@ -70,7 +70,7 @@ def test_a_performance_profile_is_the_share_of_runs_above_each_threshold():
     assert all(interval.low <= interval.mean <= interval.high for interval in found)
 
 
-def studentised(sample, margin, times=200_000):
+def studentized(sample, margin, times=200_000):
     """The one-sided p-value of the bootstrap-t test that the mean is above a margin, written out."""
     n, error = len(sample), sample.std(ddof=1) / np.sqrt(len(sample))
     resamples = sample[np.random.default_rng(5).integers(0, n, (times, n))]
@@ -82,7 +82,7 @@ def studentised(sample, margin, times=200_000):
 def test_superiority_is_the_more_cautious_of_two_tests(way):
     sample = way * (np.random.default_rng(2).exponential(size=16) - 1) + 0.6  # skewed either way
     students = 2 * stats.ttest_1samp(sample, 0.0, alternative="greater").pvalue
-    resampled = 2 * studentised(sample, 0.0)
+    resampled = 2 * studentized(sample, 0.0)
     assert (resampled > students) == (way < 0), "a long tail below makes Student's test too sure"
     assert statistics.superiority_p(sample) == pytest.approx(max(students, resampled), abs=0.006)
 

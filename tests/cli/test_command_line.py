@@ -57,11 +57,11 @@ def test_a_run_leaves_tidy_results(trained):
     config = load(OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
     assert folder.name.endswith(config.hash)
     history = pd.read_csv(folder / "history.csv")
-    assert list(history.columns[:3]) == ["phase", "step", "seed"]
-    assert set(history.phase) == {"reward_model", "rl"}
-    fitted = history[(history.phase == "reward_model") & (history.seed == 1)]
+    assert list(history.columns[:3]) == ["stage", "step", "seed"]
+    assert set(history.stage) == {"reward_model", "rl"}
+    fitted = history[(history.stage == "reward_model") & (history.seed == 1)]
     assert np.isclose(fitted.validation_loss.min(), results.validation_loss[1])
-    assert history[history.phase == "rl"].normalized_value.notna().any()
+    assert history[history.stage == "rl"].normalized_value.notna().any()
     weights = torch.load(folder / "weights.pt", weights_only=True)
     assert weights.pop("seeds") == [0, 1]
     assert set(weights) == {"policy", "reward_model"}
@@ -95,7 +95,7 @@ def test_the_weights_give_back_the_measured_policy(trained):
     assert np.allclose(value.value, pd.read_csv(folder / "results.csv")["value"], atol=1e-5)
 
 
-def test_plot_draws_and_summarises_a_study(trained):
+def test_plot_draws_and_summarizes_a_study(trained):
     output = run("plot", cwd=trained)
     study = trained / "outputs" / "default"
     for name in ("rlhf_vs_dpo_comparison.png", "rlhf_vs_dpo_comparison.svg", "summary.csv"):
@@ -200,7 +200,7 @@ def test_plot_without_results_says_what_there_is(trained, tmp_path):
         (["env.complexty_factor=3"], ["env.complexty_factor=3: unknown key; did you mean complexity_factor?"]),
         (["+env.speed=3"], ["env.speed=3: unknown key"]),
         (["n_pairs=10"], ["n_pairs=10: unknown key; did you mean env.n_pairs? keys:"]),
-        (["method.learning_rate=1"], ["did you mean method.rl.learning_rate or method.supervised.learning_rate? keys"]),
+        (["method.learning_rate=1"], ["did you mean method.rl.learning_rate or method.policy_fit.learning_rate? keys"]),
         (["method.rl=pppo"], ["method.rl=pppo: must be a mapping of keys to values"]),
         (
             ["method.rl=ppo"],
@@ -222,11 +222,14 @@ def test_plot_without_results_says_what_there_is(trained, tmp_path):
             ["mehtod=dpo: unknown key; did you mean method? keys: beta, checkpoint_every, claims,"],
         ),
         (
-            ["-m", "env.n_pairs=interval(10,20)", "random.draws=1"],
+            ["-m", "env.n_pairs=interval(10,20)", "search.num_trials=1"],
             ["must be a whole number, as int(interval(low,high)) draws them"],
         ),
-        (["-m", "beta=interval(0.1,1)"], ["beta=interval(0.1,1): an interval needs random.draws=N"]),
-        (["-m", "beta=interval(1,0)", "random.draws=2"], ["beta=interval(1,0): must be an interval from a lower end"]),
+        (["-m", "beta=interval(0.1,1)"], ["beta=interval(0.1,1): an interval needs search.num_trials=N"]),
+        (
+            ["-m", "beta=interval(1,0)", "search.num_trials=2"],
+            ["beta=interval(1,0): must be an interval from a lower end"],
+        ),
         (["+hydra.sweeper.params.beta=0.5"], ["configuration: "]),
         (["env._target_=..x"], ["env._target_=..x: cannot be imported"]),
         (["env._target_=alignsim.envs.base.Environment"], ["must be a dataclass that inherits from"]),
@@ -249,14 +252,14 @@ def test_plot_without_results_says_what_there_is(trained, tmp_path):
         (["beta"], ["beta: must be key=value"]),
         (["=3"], ["=3: must be key=value"]),
         (["seed=3"], ["seed=3: unknown key; did you mean seeds? keys: beta,"]),
-        (["random.draws=3"], ["random.draws=3: is for intervals, of which there is none here"]),
-        (["method=dpo", "-m", "random.seed=1"], ["random.seed=1: is for intervals, of which there is none here"]),
+        (["search.num_trials=3"], ["search.num_trials=3: is for intervals, of which there is none here"]),
+        (["method=dpo", "-m", "search.seed=1"], ["search.seed=1: is for intervals, of which there is none here"]),
         (["hydra/sweeper=basic"], ["hydra/sweeper=basic: is for a sweep: it needs -m"]),
         (["env.coverage=0.001"], ["env.coverage=0.001: must leave at least 2 of the 256 contents: at least 0.00781"]),
         (["env.vocab_size=1", "env.coverage=0.001"], ["env.vocab_size=1: must be greater than or equal to 2"]),
         (["env.output_dim=1001", "beta=-1"], ["output_dim=1001: must be less than or equal to 1000", "beta=-1"]),
         (["model.policy.hidden_dim=20000"], ["hidden_dim=20000: must be less than or equal to 16384"]),
-        (["env.reference_tilt=-1e30"], ["must be greater than or equal to -100"]),
+        (["env.reference=Tilted(-1e30)"], ["must be greater than or equal to -100"]),
         (["-m", "beta=range(1,1)"], ["beta=range(1,1): has no values"]),
         (
             ["-m", "beta=range(0,1,0)", "method=NULL"],
@@ -307,7 +310,7 @@ def test_help_and_bad_keys_import_nothing_that_takes_long(script, arguments, tmp
         ["--cfg", "job"],
         ["env.complexty_factor=3", "beta=-1"],
         ["-m", "env=gap,nope", "beta=1,0"],
-        ["-m", "+experiment=gap_vs_no_gap", "dry_run=true"],
+        ["-m", "experiment=gap_vs_no_gap", "dry_run=true"],
     ],
 )
 def test_what_trains_nothing_imports_nothing_that_takes_long(arguments, tmp_path):
@@ -366,7 +369,7 @@ def test_a_method_of_ones_own_needs_one_python_file_and_one_yaml_file(tmp_path):
     (tmp_path / "conf" / "method").mkdir(parents=True)
     (tmp_path / "conf" / "method" / "slow.yaml").write_text("_target_: mine.Slow\npatience_of_a_saint: 4\n")
     path = {"PYTHONPATH": str(tmp_path)}
-    arguments = ["--config-dir", "conf", "method=slow", *TINY[:-2], "method.supervised.steps=20"]
+    arguments = ["--config-dir", "conf", "method=slow", *TINY[:-2], "method.policy_fit.steps=20"]
     run("train", *arguments, cwd=tmp_path, env=path)
     assert list(folders(tmp_path / "outputs" / "default")) == ["slow-gap"]
     output = run("train", *arguments, "method.lrr=3", "method.patience_of_a_saint=x", cwd=tmp_path, env=path, code=2)

@@ -71,7 +71,7 @@ def test_more_seeds_train_only_the_new_ones(tmp_path):
     run("train", *arguments, "seeds.count=2", cwd=tmp_path)
     folder = only_folder(tmp_path)
     first = pd.read_csv(folder / "results.csv", dtype=str)
-    output = run("train", *arguments, "seeds.count=5", "seeds.chunk=2", cwd=tmp_path)
+    output = run("train", *arguments, "seeds.count=5", "seeds.per_stack=2", cwd=tmp_path)
     assert "2 of 5 seeds are there; to train: seeds 2 to 4" in output
     run("train", *arguments, "seeds.first=7", "seeds.count=1", cwd=tmp_path)
     both = pd.read_csv(folder / "results.csv", dtype=str)
@@ -227,17 +227,17 @@ def test_seeds_of_a_world_without_a_known_optimum_have_not_diverged(tmp_path):
 
 
 def test_diverged_seeds_are_marked_counted_and_in_no_mean(tmp_path):
-    run("train", "-m", "method=dpo", *TINY, "method.supervised.learning_rate=1e-3,1e30", cwd=tmp_path)
+    run("train", "-m", "method=dpo", *TINY, "method.policy_fit.learning_rate=1e-3,1e30", cwd=tmp_path)
     tables = [pd.read_csv(path) for path in (tmp_path / "outputs" / "default").glob("*/results.csv")]
-    rows = pd.concat(tables).set_index(["method.supervised.learning_rate", "seed"])
+    rows = pd.concat(tables).set_index(["method.policy_fit.learning_rate", "seed"])
     assert not rows.loc[1e-3].diverged.any()
     assert rows.loc[1e30].diverged.all()
-    assert (rows.loc[1e30].diverged_phase == "dpo").all()
+    assert (rows.loc[1e30].diverged_stage == "dpo").all()
     assert (rows.loc[1e30].diverged_step == 2).all(), "the weights explode in step 1, the next loss is not finite"
     output = run("plot", cwd=tmp_path)
     assert "2 of 2 seeds diverged (0, 1), left out of every mean" in output
     summary = pd.read_csv(tmp_path / "outputs" / "default" / "summary.csv")
-    summary = summary.set_index("method.supervised.learning_rate")
+    summary = summary.set_index("method.policy_fit.learning_rate")
     assert list(summary.loc[1e30, ["seeds", "diverged"]]) == [0, 2]
     assert list(summary.loc[1e-3, ["seeds", "diverged"]]) == [2, 0]
     assert np.isnan(summary.loc[1e30, "normalized_value"])
@@ -284,15 +284,15 @@ def test_a_worker_that_is_killed_is_told_and_the_others_are_kept(mine, tmp_path)
 
 def test_an_optuna_search_runs_and_goes_on(tmp_path):
     search = ["-m", "hydra/sweeper=optuna_search", "method=dpo", *TINY]
-    search.append("method.supervised.learning_rate=tag(log,interval(1e-4,1e-1))")
+    search.append("method.policy_fit.learning_rate=tag(log,interval(1e-4,1e-1))")
     output = run("train", *search, "hydra.sweeper.n_trials=2", cwd=tmp_path)
     assert "2 conditions: 2 finished" in output
     assert "smallest mean regret" in output
     output = run("train", *search, "hydra.sweeper.n_trials=3", cwd=tmp_path)
     assert "3 conditions: 1 finished, 2 skipped" in output
     rates = [pd.read_csv(path) for path in (tmp_path / "outputs" / "default").glob("*/results.csv")]
-    assert pd.concat(rates)["method.supervised.learning_rate"].between(1e-4, 1e-1).all()
-    bad = ["threads=1", "method.supervised.learning_rate=interval(1e30,1e31)", "study=bad", "hydra.sweeper.n_trials=2"]
+    assert pd.concat(rates)["method.policy_fit.learning_rate"].between(1e-4, 1e-1).all()
+    bad = ["threads=1", "method.policy_fit.learning_rate=interval(1e30,1e31)", "study=bad", "hydra.sweeper.n_trials=2"]
     output = run("train", *search[:-1], *bad, cwd=tmp_path, code=1)
     assert "the sweeper gave up" in output
     assert "smallest mean regret" not in output, "a condition whose seeds diverged is no good one"
@@ -301,14 +301,14 @@ def test_an_optuna_search_runs_and_goes_on(tmp_path):
     own = ["--config-dir", "own", *search, "env=short", "hydra.sweeper.n_trials=1", "study=short"]
     assert "1 condition: 1 finished" in run("train", *own, cwd=tmp_path), "keys that a file leaves out"
     assert "dry_run=true: cannot tell" in run("train", *search, "dry_run=true", cwd=tmp_path, code=2)
-    bad = [*search[:-1], "method.supervised.learning_rate=interval(-1,1)"]
+    bad = [*search[:-1], "method.policy_fit.learning_rate=interval(-1,1)"]
     assert "learning_rate=-1.0: must be greater than 0" in run("train", *bad, cwd=tmp_path, code=2)
 
 
 def test_random_search_draws_the_same_for_every_method_and_every_time(tmp_path):
     search = [
-        *("-m", "method=dpo,rlhf", *TINY, "random.draws=30", "dry_run=true"),
-        *("method.supervised.learning_rate=tag(log,interval(1e-4,1e-1))", "env.n_pairs=int(interval(100,103))"),
+        *("-m", "method=dpo,rlhf", *TINY, "search.num_trials=30", "dry_run=true"),
+        *("method.policy_fit.learning_rate=tag(log,interval(1e-4,1e-1))", "env.n_pairs=int(interval(100,103))"),
     ]
     output = run("train", *search, cwd=tmp_path)
     found = re.findall(r"(dpo|rlhf) · gap +env.n_pairs=(\d+) +\S+learning_rate=(\S+)", output)
@@ -320,10 +320,10 @@ def test_random_search_draws_the_same_for_every_method_and_every_time(tmp_path):
     assert rates.min() > -4
     assert rates.max() < -1
     assert abs(np.median(rates) + 2.5) < 0.6, "uniform in the logarithm"
-    few = run("train", *search, "random.draws=3", cwd=tmp_path)
-    assert run("train", *search, "random.draws=3", cwd=tmp_path) == few
-    assert run("train", *search, "random.draws=3", "random.seed=1", cwd=tmp_path) != few
-    assert "random.draws=0: must be greater" in run("train", *search, "random.draws=0", cwd=tmp_path, code=2)
+    few = run("train", *search, "search.num_trials=3", cwd=tmp_path)
+    assert run("train", *search, "search.num_trials=3", cwd=tmp_path) == few
+    assert run("train", *search, "search.num_trials=3", "search.seed=1", cwd=tmp_path) != few
+    assert "search.num_trials=0: must be greater" in run("train", *search, "search.num_trials=0", cwd=tmp_path, code=2)
 
 
 def test_sweeps_of_a_file_are_known_beforehand(tmp_path):

@@ -6,6 +6,7 @@ import torch
 from alignsim import SimplifiedEnvironment
 from alignsim.envs import coverage as coverage_module
 from alignsim.envs.coverage import covered_residues, is_covered, new_keys, sample_covered
+from alignsim.envs.references import Tilted
 from alignsim.envs.rng import Streams
 
 SEEDS = (0, 3, 11)
@@ -20,7 +21,7 @@ def partial(share=0.5, complexity_factor=2.0, **changes):
 @pytest.mark.parametrize("tilt", [0.0, 0.7])
 @pytest.mark.parametrize("share", [0.15, 0.5])
 def test_shown_responses_are_those_of_the_reference_that_are_covered(vocab_size, tilt, share):
-    env, n = partial(share, vocab_size=vocab_size, reference_tilt=tilt), 20000
+    env, n = partial(share, vocab_size=vocab_size, reference=Tilted(tilt)), 20000
     prompts, every = env.prompts("test", 2), env.all_responses().expand(3, 2, -1, -1)
     covered = env.is_covered(every)
     log_ref = env.reference_log_prob(prompts, every).expand(covered.shape)
@@ -36,7 +37,7 @@ def test_shown_responses_are_those_of_the_reference_that_are_covered(vocab_size,
 
 @pytest.mark.parametrize("tilt", [0.0, 0.5])
 def test_contents_that_are_not_covered_appear_in_no_pair_to_learn_from(tilt):
-    env = partial(0.3, reference_tilt=tilt)
+    env = partial(0.3, reference=Tilted(tilt))
     data = env.preference_data()
     for pairs in (data.train, data.validation):
         assert env.is_covered(pairs.responses).all()
@@ -80,12 +81,12 @@ def test_however_small_the_coverage_something_is_shown():
 
 
 def test_the_same_contents_are_covered_at_every_complexity_and_others_for_every_seed():
-    base = partial(0.5, 1.0, reference_tilt=0.3)
+    base = partial(0.5, 1.0, reference=Tilted(0.3))
     for factor in (1.5, 2.0, 4.0):
-        env = partial(0.5, factor, reference_tilt=0.3)
+        env = partial(0.5, factor, reference=Tilted(0.3))
         for part in ("train", "validation"):
             ours, theirs = getattr(env.preference_data(), part), getattr(base.preference_data(), part)
-            assert torch.equal(env.read(ours.responses), theirs.responses)
+            assert torch.equal(env.tokens_to_content(ours.responses), theirs.responses)
     one, two, three = base.is_covered(base.all_responses().expand(3, 1, -1, -1))
     assert not torch.equal(one, two)
     assert not torch.equal(two, three)
@@ -93,7 +94,7 @@ def test_the_same_contents_are_covered_at_every_complexity_and_others_for_every_
 
 @pytest.mark.parametrize("tilt", [0.0, 0.5])
 def test_a_seed_is_shown_the_same_in_any_company(tilt, monkeypatch):
-    alone, among = partial(seeds=(7,), reference_tilt=tilt), partial(seeds=tuple(range(16)), reference_tilt=tilt)
+    alone, among = partial(seeds=(7,), reference=Tilted(tilt)), partial(seeds=tuple(range(16)), reference=Tilted(tilt))
     expected = alone.preference_data().train.responses[0]
     assert torch.equal(expected, among.preference_data().train.responses[7])
     assert torch.equal(expected, dataclasses.replace(alone).preference_data().train.responses[0])
@@ -113,11 +114,13 @@ def test_where_everything_is_covered_the_plain_distribution_is_drawn_from():
 
 @pytest.mark.parametrize("tilt", [0.0, 0.2])
 def test_long_contents_need_no_list(tilt):
-    env = SimplifiedEnvironment(4, 64, 2.0, vocab_size=16, n_pairs=50, coverage=0.05, seeds=(0,), reference_tilt=tilt)
+    env = SimplifiedEnvironment(
+        4, 64, 2.0, vocab_size=16, n_pairs=50, coverage=0.05, seeds=(0,), reference=Tilted(tilt)
+    )
     pairs = env.preference_data().train
     assert env.is_covered(pairs.responses).all()
     assert 0.02 < env.is_covered(env.sample_preferences("test", 2000).responses).float().mean() < 0.08
-    tokens = env.read(pairs.responses).flatten()
+    tokens = env.tokens_to_content(pairs.responses).flatten()
     assert (torch.bincount(tokens, minlength=16) > 0.7 * len(tokens) / 16).all() or tilt
 
 

@@ -7,14 +7,16 @@ import torch
 from alignsim import PolicyModel, RewardModel, SimplifiedEnvironment
 from alignsim.config.schema import Evaluation
 from alignsim.envs.base import Environment
+from alignsim.envs.labels import Deterministic
+from alignsim.envs.references import Tilted
 from alignsim.evaluation.measures import measure
 from alignsim.evaluation.value import policy_value, reference_value, soft_optimal_value
-from alignsim.methods.base import Trained
+from alignsim.methods.base import TrainingResult
 from alignsim.methods.dpo import DPO
-from alignsim.methods.preference_fit import Supervised
+from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import RLHF
-from alignsim.models.base import Fit
+from alignsim.models.base import FitSummary
 from alignsim.runs.condition import Condition, run_condition
 
 SEEDS = (0, 3)
@@ -25,7 +27,7 @@ GRID = pytest.mark.parametrize(
 
 def tilted(tilt=0.5, complexity_factor=2.0, **changes):
     settings = {"input_dim": 3, "output_dim": 4, "vocab_size": 3, "seeds": SEEDS, "n_pairs": 200} | changes
-    return SimplifiedEnvironment(complexity_factor=complexity_factor, reference_tilt=tilt, **settings)
+    return SimplifiedEnvironment(complexity_factor=complexity_factor, reference=Tilted(tilt), **settings)
 
 
 @GRID
@@ -60,11 +62,11 @@ class WithProduct(SimplifiedEnvironment):
     def before(self, tokens, t):
         return tokens[..., t - 1] * tokens[..., t - 2] if t > 1 else torch.zeros_like(tokens[..., t])
 
-    def read(self, responses):
+    def tokens_to_content(self, responses):
         read = [responses[..., t] + self.before(responses, t) for t in range(self.output_dim)]
         return torch.stack(read, -1) % self.vocab_size
 
-    def write(self, content):
+    def content_to_tokens(self, content):
         written = content.clone()
         for t in range(self.output_dim):
             written[..., t] = (content[..., t] - self.before(written, t)) % self.vocab_size
@@ -73,9 +75,9 @@ class WithProduct(SimplifiedEnvironment):
 
 @pytest.mark.parametrize("bases", [(Flipped, SimplifiedEnvironment), (WithProduct,), (Flipped, WithProduct)])
 def test_a_reference_that_is_redefined_is_asked_token_by_token_too(bases):
-    env = type("Another", bases, {})(3, 4, 2.0, vocab_size=3, reference_tilt=0.4)
+    env = type("Another", bases, {})(3, 4, 2.0, vocab_size=3, reference=Tilted(0.4))
     prompts, every = env.prompts("test", 5), env.all_responses()
-    assert torch.equal(env.write(env.read(every)), every)
+    assert torch.equal(env.content_to_tokens(env.tokens_to_content(every)), every)
     conditionals, whole = env.reference_conditionals(prompts), env.reference_log_probs(prompts, every)
     assert torch.allclose(whole.exp().sum(-1), torch.ones(1))
     for t in range(4):
@@ -87,7 +89,7 @@ def listed(env, n_prompts=20):
     prompts = env.prompts("test", n_prompts)
     every = env.all_responses().expand(len(env.seeds), n_prompts, -1, -1)
     rewards = env.reward(prompts, every)
-    return prompts, every, rewards, (env.reference_tilt * rewards).log_softmax(-1)
+    return prompts, every, rewards, (env.reference.tilt * rewards).log_softmax(-1)
 
 
 @GRID
@@ -158,20 +160,20 @@ def test_under_a_tilt_all_but_the_tokens_is_the_same_at_every_complexity():
     prompts, pairs = base.prompts("test", 50), base.preference_data().train
     for factor in (1.5, 2.0, 4.0):
         env = tilted(0.5, factor)
-        assert torch.equal(env.read(env.preference_data().train.responses), pairs.responses)
+        assert torch.equal(env.tokens_to_content(env.preference_data().train.responses), pairs.responses)
         assert torch.equal(env.optimal_value(0.5, prompts), base.optimal_value(0.5, prompts))
         assert torch.equal(env.reference_value(prompts), base.reference_value(prompts))
 
 
 def test_a_tilt_moves_the_reference_and_not_the_true_reward():
-    towards, uniform, away = (tilted(tilt) for tilt in (0.5, 0.0, -0.5))
-    assert torch.equal(towards.reward_weights, uniform.reward_weights)
-    towards, uniform, away = (
+    toward, uniform, away = (tilted(tilt) for tilt in (0.5, 0.0, -0.5))
+    assert torch.equal(toward.reward_weights, uniform.reward_weights)
+    toward, uniform, away = (
         env.reward(pairs.prompts, pairs.responses).mean((1, 2))
-        for env in (towards, uniform, away)
+        for env in (toward, uniform, away)
         for pairs in [env.preference_data().train]
     )
-    assert (towards > uniform + 0.5).all()
+    assert (toward > uniform + 0.5).all()
     assert (uniform > away + 0.5).all()
 
 
@@ -195,8 +197,8 @@ def test_where_the_value_of_the_reference_is_not_known_it_is_enumerated_or_sampl
 def test_the_normalized_value_of_a_tilted_reference_is_zero(tilt):
     env = tilted(tilt)
     policy = PolicyModel(env)
-    fit = Fit(torch.zeros(2), torch.zeros(2))
-    measures = measure(Trained(policy, fit, policy.log_ratio), env, 0.5, Evaluation(prompts=50, pairs=50))
+    fit = FitSummary(torch.zeros(2), torch.zeros(2))
+    measures = measure(TrainingResult(policy, fit, policy.log_ratio), env, 0.5, Evaluation(prompts=50, pairs=50))
     assert torch.allclose(measures["normalized_value"], torch.zeros(2), atol=1e-4)
     assert torch.allclose(measures["value"], measures["reference_value"], atol=1e-4)
     assert (measures["reference_value"] * tilt > 0).all()
@@ -228,11 +230,11 @@ def test_content_is_proposed_by_the_soft_optimal_policy_where_the_learned_reward
 
 
 OPTIONS = [
-    {"reference_tilt": 0.5},
-    {"reference_tilt": -0.5},
+    {"reference": Tilted(0.5)},
+    {"reference": Tilted(-0.5)},
     {"coverage": 0.5},
-    {"coverage": 0.5, "reference_tilt": 0.5},
-    {"preferences": "deterministic", "label_noise": 0.2},
+    {"coverage": 0.5, "reference": Tilted(0.5)},
+    {"labels": Deterministic(0.2)},
 ]
 
 
@@ -240,7 +242,7 @@ OPTIONS = [
 @pytest.mark.parametrize("method", ["dpo", "rlhf"])
 def test_both_methods_learn_in_every_kind_of_world(method, option):
     env = SimplifiedEnvironment(3, 6, 1.0, n_pairs=2000, seeds=SEEDS, **option)
-    fit = Supervised(steps=300, learning_rate=3e-3)
+    fit = PreferenceFitConfig(steps=300, learning_rate=3e-3)
     methods = {"dpo": DPO(fit), "rlhf": RLHF(fit, RLOO(steps=300, learning_rate=1e-2))}
     outcome = run_condition(Condition(methods[method], env, evaluation=Evaluation(prompts=100, pairs=100)))
     assert not outcome.results.diverged.any()

@@ -6,6 +6,7 @@ import torch
 from pydantic import ValidationError
 
 from alignsim import SimplifiedEnvironment
+from alignsim.envs.labels import BradleyTerry, Deterministic
 from alignsim.envs.simplified import windows
 
 SEEDS = (0, 3, 11)
@@ -22,9 +23,9 @@ def test_read_and_write_are_inverse_bijections(vocab_size, complexity_factor):
     env = small(complexity_factor, vocab_size=vocab_size)
     every = env.all_responses()
     assert every.shape == (1, 1, vocab_size**4, 4)
-    content = env.read(every)
-    assert torch.equal(env.write(content), every)
-    assert torch.equal(env.read(env.write(every)), every)
+    content = env.tokens_to_content(every)
+    assert torch.equal(env.content_to_tokens(content), every)
+    assert torch.equal(env.tokens_to_content(env.content_to_tokens(every)), every)
     assert len(torch.unique(content.view(-1, 4), dim=0)) == vocab_size**4
 
 
@@ -36,12 +37,12 @@ def test_read_is_the_windowed_sum_of_its_definition(complexity_factor):
     for t in range(6):
         k = min(spans[t], t + 1)
         expected = sum(y[:, t - j] for j in range(k)) % 5
-        assert torch.equal(env.read(y)[:, t], expected)
+        assert torch.equal(env.tokens_to_content(y)[:, t], expected)
 
 
 def test_at_complexity_one_the_content_is_the_response():
     env = small(1.0)
-    assert torch.equal(env.read(env.all_responses()), env.all_responses())
+    assert torch.equal(env.tokens_to_content(env.all_responses()), env.all_responses())
 
 
 @pytest.mark.parametrize("output_dim", [1, 2, 7, 8, 16])
@@ -103,7 +104,7 @@ def test_all_but_the_tokens_is_the_same_at_every_complexity():
         for part in ("train", "validation"):
             ours, theirs = getattr(data, part), getattr(base, part)
             assert torch.equal(ours.prompts, theirs.prompts)
-            assert torch.equal(env.read(ours.responses), theirs.responses)
+            assert torch.equal(env.tokens_to_content(ours.responses), theirs.responses)
         assert torch.equal(env.optimal_value(0.5, prompts), small(1.0).optimal_value(0.5, prompts))
         assert not torch.equal(data.train.responses, base.train.responses)
 
@@ -111,7 +112,7 @@ def test_all_but_the_tokens_is_the_same_at_every_complexity():
 def test_preferences_follow_bradley_terry_with_flipped_labels():
     env = small(n_pairs=20000, seeds=(5,))
     for noise in (0.0, 0.3):
-        noisy = dataclasses.replace(env, label_noise=noise)
+        noisy = dataclasses.replace(env, labels=BradleyTerry(noise))
         pairs = noisy.preference_data().train
         rewards = noisy.reward(pairs.prompts, pairs.responses)
         p = torch.sigmoid((rewards[..., 0] - rewards[..., 1]).abs())  # that the better one is chosen
@@ -126,7 +127,7 @@ def test_deterministic_preferences_are_for_the_better_response_until_they_are_fl
     plain, n = small(n_pairs=20000, seeds=(5,)), 20000
     drawn = plain.sample_preferences("pairs", n)
     for noise in (0.0, 0.3):
-        env = dataclasses.replace(plain, preferences="deterministic", label_noise=noise)
+        env = dataclasses.replace(plain, labels=Deterministic(noise))
         pairs = env.sample_preferences("pairs", n)
         chosen, rejected = env.reward(pairs.prompts, pairs.responses).unbind(-1)
         different = chosen != rejected
@@ -187,6 +188,6 @@ def test_values_out_of_range_are_refused(change, told):
 def test_responses_of_any_shape_are_read_alike(shape):
     env = SimplifiedEnvironment(3, 4, 2.0, vocab_size=3)
     responses = torch.randint(0, 3, shape, generator=torch.Generator().manual_seed(0))
-    one_by_one = torch.stack([env.read(one) for one in responses.view(-1, 4)]).view(shape)
-    assert torch.equal(env.read(responses), one_by_one)
-    assert torch.equal(env.write(env.read(responses)), responses)
+    one_by_one = torch.stack([env.tokens_to_content(one) for one in responses.view(-1, 4)]).view(shape)
+    assert torch.equal(env.tokens_to_content(responses), one_by_one)
+    assert torch.equal(env.content_to_tokens(env.tokens_to_content(responses)), responses)

@@ -8,13 +8,13 @@ from alignsim import PolicyModel, RewardModel, SimplifiedEnvironment, train_poli
 from alignsim.config.schema import Evaluation
 from alignsim.evaluation.measures import MEASURES, measure
 from alignsim.evaluation.value import _without_each, policy_value, soft_optimal_value
-from alignsim.methods.base import Trained
-from alignsim.methods.preference_fit import Supervised
+from alignsim.methods.base import TrainingResult
+from alignsim.methods.preference_fit import PreferenceFitConfig
 
 EXACT = Evaluation(prompts=100, pairs=4000)
 SAMPLED = dataclasses.replace(EXACT, enumeration_limit=1, samples=400)
 ENV = SimplifiedEnvironment(3, 5, 2.0, seeds=(0, 1, 2), n_pairs=600)
-SHORT = Supervised(steps=300, learning_rate=3e-3, batch_size=64)
+SHORT = PreferenceFitConfig(steps=300, learning_rate=3e-3, batch_size=64)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_no_policy_has_a_larger_learned_objective_than_the_soft_optimal_one(poli
 
 
 def test_the_measures_are_what_they_are_said_to_be(policy, reward_model):
-    trained = Trained(policy, reward_model.fit, reward_model, reward_model)
+    trained = TrainingResult(policy, reward_model.fit, reward_model, reward_model)
     m = measure(trained, ENV, 0.5, EXACT)
     assert list(m) == list(MEASURES)
     assert all(values.shape == (3,) for values in m.values())
@@ -123,7 +123,7 @@ def test_the_measures_are_what_they_are_said_to_be(policy, reward_model):
     assert torch.allclose(m["regret"], m["statistical_regret"] + m["computational_regret"], atol=1e-5)
     assert (m["statistical_regret"] > 0).all()
     assert (m["optimal_value"] > m["value"]).all()
-    without = measure(Trained(policy, policy.fit, policy.log_ratio), ENV, 0.5, EXACT)
+    without = measure(TrainingResult(policy, policy.fit, policy.log_ratio), ENV, 0.5, EXACT)
     assert torch.isnan(without["statistical_regret"]).all()
     assert not torch.isnan(without["regret"]).any()
 
@@ -131,7 +131,7 @@ def test_the_measures_are_what_they_are_said_to_be(policy, reward_model):
 def test_the_true_reward_is_as_accurate_as_labels_allow():
     env = SimplifiedEnvironment(3, 5, 2.0, seeds=(0, 1))
     policy = PolicyModel(env)
-    trained = Trained(policy, train_reward_model(env, settings=Supervised(steps=1)).fit, env.reward)
+    trained = TrainingResult(policy, train_reward_model(env, settings=PreferenceFitConfig(steps=1)).fit, env.reward)
     accuracy = measure(trained, env, 0.5, EXACT)["pair_accuracy"]
     pairs = env.sample_preferences("another", 20000)
     difference = env.reward(pairs.prompts, pairs.responses).diff(dim=-1).abs()

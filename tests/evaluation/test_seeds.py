@@ -4,8 +4,8 @@ import torch
 from alignsim import PolicyModel, RewardModel, SimplifiedEnvironment
 from alignsim.config.schema import Evaluation
 from alignsim.evaluation.measures import measure
-from alignsim.methods.base import Trained
-from alignsim.models.base import Fit
+from alignsim.methods.base import TrainingResult
+from alignsim.models.base import FitSummary
 
 
 def shaken(model, seeds):
@@ -20,9 +20,9 @@ def shaken(model, seeds):
 def measured(seeds, limit):
     env = SimplifiedEnvironment(3, 5, 2.0, seeds=seeds)
     policy, reward_model = shaken(PolicyModel(env), seeds), shaken(RewardModel(env), seeds)
-    fit = Fit(torch.zeros(len(seeds)), torch.zeros(len(seeds)))
+    fit = FitSummary(torch.zeros(len(seeds)), torch.zeros(len(seeds)))
     how = Evaluation(prompts=30, samples=20, pairs=100, enumeration_limit=limit)
-    return measure(Trained(policy, fit, reward_model, reward_model), env, 0.5, how)
+    return measure(TrainingResult(policy, fit, reward_model, reward_model), env, 0.5, how)
 
 
 @pytest.mark.parametrize("limit", [1, 4096])

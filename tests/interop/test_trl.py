@@ -13,9 +13,9 @@ from alignsim.methods.kto import kto_loss, reference_point
 from alignsim.methods.losses import (
     bradley_terry_loss,
     clipped_surrogate,
-    group_normalised_advantage,
+    group_normalized_advantage,
     k3_kl,
-    kl_penalised_reward,
+    kl_penalized_reward,
     leave_one_out_advantage,
 )
 from alignsim.methods.orpo import orpo_loss
@@ -202,20 +202,20 @@ def groups():
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.5])
-def test_the_leave_one_out_advantage_of_penalised_rewards(policy, reference, groups, beta):
+def test_the_leave_one_out_advantage_of_penalized_rewards(policy, reference, groups, beta):
     rewards, texts = groups
     with torch.no_grad():
         log_ratio = (policy.log_prob(texts.flatten(0, 1)) - reference.log_prob(texts.flatten(0, 1))).view_as(rewards)
-    ours = leave_one_out_advantage(kl_penalised_reward(rewards, log_ratio, beta))
+    ours = leave_one_out_advantage(kl_penalized_reward(rewards, log_ratio, beta))
     difference = relative_difference(trl_side.rloo_advantage(rewards, texts, policy, reference, beta), ours)
     print(f"advantage {difference:.0e}")
     assert difference < 1e-12
 
 
-def test_the_group_normalised_advantage(policy, groups):
+def test_the_group_normalized_advantage(policy, groups):
     rewards, texts = groups
     difference = relative_difference(
-        trl_side.grpo_advantage(rewards, texts, policy), group_normalised_advantage(rewards)
+        trl_side.grpo_advantage(rewards, texts, policy), group_normalized_advantage(rewards)
     )
     print(f"advantage {difference:.0e}")
     assert difference < 1e-12

@@ -6,12 +6,13 @@ import torch
 
 from alignsim import RewardModel, SimplifiedEnvironment
 from alignsim.config.schema import Evaluation
+from alignsim.envs.references import Tilted
 from alignsim.evaluation.value import policy_value
 from alignsim.methods.best_of_n import BestOfN, BestOfNPolicy, best_of_n_kl_bound, best_of_n_log_ratio
-from alignsim.methods.preference_fit import Supervised
+from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.runs.condition import Condition, run_condition
 
-SHORT = Supervised(steps=60)
+SHORT = PreferenceFitConfig(steps=60)
 
 
 def of_all(env):
@@ -72,7 +73,7 @@ def test_many_bad_responses_do_not_underflow():
 
 
 def test_adding_a_function_of_the_prompt_to_the_reward_changes_nothing():
-    env = SimplifiedEnvironment(3, 4, 2.0, vocab_size=3, reference_tilt=0.3, seeds=(0, 1))
+    env = SimplifiedEnvironment(3, 4, 2.0, vocab_size=3, reference=Tilted(0.3), seeds=(0, 1))
     x, uniforms = env.prompts("test", 6), env.streams.uniform("test", (6, 20, 4))
 
     def reward(prompts, responses):
@@ -85,7 +86,7 @@ def test_adding_a_function_of_the_prompt_to_the_reward_changes_nothing():
         BestOfNPolicy(env, r, lambda prompts, r=r: r(prompts, env.all_responses()), 5) for r in (reward, shifted)
     ]
     responses, ratios = zip(
-        *((p.writer()(x, uniforms).responses, p.log_ratio_of_all(x)) for p in policies), strict=True
+        *((p.sampler()(x, uniforms).responses, p.log_ratio_of_all(x)) for p in policies), strict=True
     )
     assert responses[0].shape == (2, 6, 4, 4)
     assert torch.equal(*responses)
@@ -94,7 +95,7 @@ def test_adding_a_function_of_the_prompt_to_the_reward_changes_nothing():
 
 @pytest.mark.parametrize("tilt", [0.0, 0.4])
 def test_sampling_agrees_with_enumeration_and_its_kl_is_the_bound(tilt):
-    env = SimplifiedEnvironment(3, 6, 2.0, reference_tilt=tilt, seeds=(0, 1, 2))
+    env = SimplifiedEnvironment(3, 6, 2.0, reference=Tilted(tilt), seeds=(0, 1, 2))
     policy, prompts = BestOfNPolicy(env, env.reward, of_all(env), 5), env.prompts("test", 30)
     exact = policy_value(policy, 0.5, prompts, Evaluation())
     sampled = policy_value(policy, 0.5, prompts, Evaluation(enumeration_limit=1, samples=200))
@@ -134,7 +135,7 @@ def test_the_method_picks_among_as_many_as_it_is_told(n):
 
 
 def test_a_reward_that_knows_nothing_picks_like_the_reference():
-    env = SimplifiedEnvironment(3, 4, 2.0, reference_tilt=0.5)
+    env = SimplifiedEnvironment(3, 4, 2.0, reference=Tilted(0.5))
     flat = RewardModel(env)
     assert BestOfNPolicy(env, flat, flat.of_all, 16).log_ratio_of_all(env.prompts("test", 5)).abs().max() < 1e-6
 
@@ -148,7 +149,7 @@ def test_a_condition_with_it_is_measured_seed_by_seed(limit):
         )
         for s in ((3,), range(5))
     )
-    measures = [name for name in few.results if name not in ("seed", "diverged_phase", "diverged_step")]
+    measures = [name for name in few.results if name not in ("seed", "diverged_stage", "diverged_step")]
     assert few.results[measures].notna().all(axis=None)
     assert few.results["value"][0] == pytest.approx(many.results["value"][3], abs=1e-3)
     assert list(few.weights()) == ["reward_model"]

@@ -5,7 +5,7 @@ import pytest
 from alignsim import PolicyModel, RewardModel, SimplifiedEnvironment
 from alignsim.methods.base import Monitor
 from alignsim.methods.dpo import dpo_loss
-from alignsim.methods.preference_fit import Supervised, _Stack
+from alignsim.methods.preference_fit import ActiveSeeds, PreferenceFitConfig
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.models.linear import Linear
 from alignsim.models.made import MADE
@@ -13,7 +13,7 @@ from alignsim.models.transformer import Transformer
 
 
 class Steps(Monitor):
-    def finish(self, phase, step, diverged_at):
+    def finish(self, stage, step, diverged_at):
         self.taken = step
 
 
@@ -28,7 +28,7 @@ def test_supervised_steps_and_a_look_at_the_validation_pairs_wait_for_nothing(ne
         return dpo_loss(*policy.log_ratio(pairs.prompts, pairs.responses).unbind(-1), 0.5)
 
     model = PolicyModel(env, network)
-    stack = _Stack(model, loss, env.preference_data(), Supervised(steps=50, batch_size=20))
+    stack = ActiveSeeds(model, loss, env.preference_data(), PreferenceFitConfig(steps=50, batch_size=20))
     measures = stack.train(10)
     assert stack.step == 10
     assert {tuple(values.shape) for values in measures.values()} == {(2,)}
@@ -42,5 +42,5 @@ def test_rl_waits_for_nothing(network, head):
     for vocab_size in (2, 3):
         env = SimplifiedEnvironment(3, 4, vocab_size=vocab_size, seeds=(0, 1), device="meta")
         steps, reward_model = Steps(), RewardModel(env, network, reads="tokens", head=head)
-        settings.improve(PolicyModel(env, network), reward_model, 0.5, phase="rl", monitor=steps)
+        settings.improve(PolicyModel(env, network), reward_model, 0.5, stage="rl", monitor=steps)
         assert steps.taken == settings.steps

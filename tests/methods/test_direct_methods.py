@@ -11,15 +11,17 @@ import yaml
 from alignsim import PolicyModel, SimplifiedEnvironment
 from alignsim.cli.compose import conf_dir
 from alignsim.config.checking import import_class
+from alignsim.envs.labels import BradleyTerry
 from alignsim.envs.pairs import Preferences
-from alignsim.methods.base import Monitor, Task
+from alignsim.envs.references import Tilted
+from alignsim.methods.base import Monitor, TrainingInputs
 from alignsim.methods.cdpo import CDPO
 from alignsim.methods.direct import DirectMethod
 from alignsim.methods.dpo import DPO
 from alignsim.methods.ipo import IPO
 from alignsim.methods.kto import KTO, kto_loss, reference_point
 from alignsim.methods.orpo import ORPO
-from alignsim.methods.preference_fit import Supervised, _Stack
+from alignsim.methods.preference_fit import ActiveSeeds, PreferenceFitConfig
 from alignsim.methods.robust_dpo import RobustDPO
 from alignsim.methods.sft import SFT
 from alignsim.methods.simpo import SimPO
@@ -63,10 +65,10 @@ def test_a_loss_that_is_not_one_for_each_pair_is_told_by_name():
 
 @every_method
 def test_every_direct_method_learns_in_the_real_loop(name):
-    env, method = environment(n_pairs=2000), DIRECT[name](supervised=Supervised(steps=200, learning_rate=3e-3))
+    env, method = environment(n_pairs=2000), DIRECT[name](policy_fit=PreferenceFitConfig(steps=200, learning_rate=3e-3))
     outcome = run_condition(Condition(method, env))
     losses = outcome.history.dropna(subset="validation_loss").set_index(["seed", "step"]).validation_loss
-    assert set(outcome.history.phase) == {method.phase}
+    assert set(outcome.history.stage) == {method.stage}
     assert (outcome.results.validation_loss < losses.xs(0, level="step").values).all()
     assert (outcome.results.reward > 0.3).all(), "the reference policy has 0"
     assert (outcome.results.pair_accuracy > 0.65).all()
@@ -76,7 +78,7 @@ def test_every_direct_method_learns_in_the_real_loop(name):
 
 @every_method
 def test_a_seed_alone_equals_that_seed_among_others(name):
-    method = DIRECT[name](supervised=Supervised(steps=30, validate_every=10, learning_rate=3e-3))
+    method = DIRECT[name](policy_fit=PreferenceFitConfig(steps=30, validate_every=10, learning_rate=3e-3))
     among, alone = (run_condition(Condition(method, environment(seeds=seeds))).results for seeds in ((0, 1, 2), (2,)))
     assert alone.value.item() == pytest.approx(among.value[2], abs=1e-4)
 
@@ -84,8 +86,8 @@ def test_a_seed_alone_equals_that_seed_among_others(name):
 @every_method
 def test_the_validation_loss_is_over_all_parts_of_the_validation_pairs(name):
     env = environment(n_pairs=1500, validation_fraction=0.2)  # 300 validation pairs: two parts of 128 and one of 44
-    method, data = DIRECT[name](supervised=Supervised(steps=20)), env.preference_data()
-    trained = method.train(Task(env, data, ModelConfig(), 0.5, Monitor()))
+    method, data = DIRECT[name](policy_fit=PreferenceFitConfig(steps=20)), env.preference_data()
+    trained = method.train(TrainingInputs(env, data, ModelConfig(), 0.5, Monitor()))
     with torch.no_grad():
         beta = method.beta_of_loss(0.5)
         parts = [method.loss(trained.policy, part, beta) for part in data.validation.split(128)]
@@ -98,7 +100,7 @@ def test_the_loss_of_a_seed_does_not_depend_on_the_others(name):
     env, method = environment(seeds=(3, 4, 5)), DIRECT[name]()
     policy, data, places = moved(env), env.preference_data(), torch.tensor([1])
     together = method.loss(policy, data.train[:50], 0.5)
-    alone = method.loss(policy.of(places), data.of(places).train[:50], 0.5)
+    alone = method.loss(policy.select_seeds(places), data.select_seeds(places).train[:50], 0.5)
     assert torch.allclose(alone[0], together[1], atol=1e-6)
 
 
@@ -128,7 +130,7 @@ BY_HAND = [
 @pytest.mark.parametrize(("method", "by_hand"), BY_HAND, ids=lambda x: type(x).__name__)
 def test_the_loss_of_a_method_is_its_formula_of_what_the_policy_gives(method, by_hand):
     """The reference is tilted, so that log-ratios and log-probabilities are not the same up to a constant."""
-    policy = moved(environment(reference_tilt=0.4))
+    policy = moved(environment(reference=Tilted(0.4)))
     pairs = policy.env.preference_data().train[:50]
     chosen, rejected = policy.log_ratio(pairs.prompts, pairs.responses).unbind(-1)
     log_probs = policy.log_prob(pairs.prompts, pairs.responses).unbind(-1)
@@ -140,8 +142,11 @@ def test_the_loss_of_a_method_is_its_formula_of_what_the_policy_gives(method, by
 def test_steps_wait_for_nothing(name):
     """On a device that has no numbers looking at one is an error."""
     env, method = environment(device="meta"), DIRECT[name]()
-    stack = _Stack(
-        PolicyModel(env), lambda policy, pairs: method.loss(policy, pairs, 0.5), env.preference_data(), Supervised()
+    stack = ActiveSeeds(
+        PolicyModel(env),
+        lambda policy, pairs: method.loss(policy, pairs, 0.5),
+        env.preference_data(),
+        PreferenceFitConfig(),
     )
     stack.train(3)
     assert stack.step == 3
@@ -150,7 +155,7 @@ def test_steps_wait_for_nothing(name):
 @every_method
 def test_one_pair_is_enough_for_a_batch(name):
     env = environment(n_pairs=2, validation_fraction=0.5)
-    outcome = run_condition(Condition(DIRECT[name](supervised=Supervised(steps=5, validate_every=5)), env))
+    outcome = run_condition(Condition(DIRECT[name](policy_fit=PreferenceFitConfig(steps=5, validate_every=5)), env))
     assert outcome.results.validation_loss.notna().all()
 
 
@@ -218,11 +223,11 @@ def test_ktos_reference_point_has_no_gradient():
 
 
 def optimal(method, env, prompts, beta):
-    """The policy that minimises the expected loss on pairs of a uniform reference, (S, B, V ** T)."""
+    """The policy that minimizes the expected loss on pairs of a uniform reference, (S, B, V ** T)."""
     rewards = env.reward(prompts, env.all_responses())
     win_rate = torch.sigmoid(rewards[..., :, None] - rewards[..., None, :]).mean(-1)
     by_method = {"dpo": rewards / beta, "robust_dpo": rewards / beta, "ipo": win_rate / beta, "sft": win_rate.log()}
-    return by_method[method.phase].softmax(-1)
+    return by_method[method.stage].softmax(-1)
 
 
 @pytest.mark.parametrize(
@@ -231,9 +236,9 @@ def optimal(method, env, prompts, beta):
     ids=["dpo", "ipo", "sft", "robust_dpo"],
 )
 def test_with_very_many_pairs_a_method_reaches_its_own_optimum(method, label_noise):
-    env, beta = environment(output_dim=3, n_pairs=40000, label_noise=label_noise), 0.5
-    method = dataclasses.replace(method, supervised=Supervised(steps=1000, learning_rate=3e-3))
-    policy = method.train(Task(env, env.preference_data(), ModelConfig(), beta, Monitor())).policy
+    env, beta = environment(output_dim=3, n_pairs=40000, labels=BradleyTerry(label_noise)), 0.5
+    method = dataclasses.replace(method, policy_fit=PreferenceFitConfig(steps=1000, learning_rate=3e-3))
+    policy = method.train(TrainingInputs(env, env.preference_data(), ModelConfig(), beta, Monitor())).policy
     x = env.prompts("test", 200)
     probabilities = policy.log_prob(x, env.all_responses()).exp()
 

@@ -1,18 +1,19 @@
-"""DPO on the given pairs, labelled anew by a reward model."""
+"""DPO on the given pairs, labeled anew by a reward model."""
 
 import torch
 
 from alignsim import RewardModel, SimplifiedEnvironment, train_policy_with_dpo
-from alignsim.methods.base import Monitor, Task
+from alignsim.envs.labels import BradleyTerry
+from alignsim.methods.base import Monitor, TrainingInputs
 from alignsim.methods.distilled_dpo import DistilledDPO
-from alignsim.methods.dpo import DPO, labelled_dpo_loss
-from alignsim.methods.preference_fit import Supervised
+from alignsim.methods.dpo import DPO, labeled_dpo_loss
+from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import RLHF
 from alignsim.models.config import ModelConfig
 from alignsim.runs.condition import Condition, run_condition
 
-SHORT = Supervised(steps=60)
+SHORT = PreferenceFitConfig(steps=60)
 
 
 def environment(seeds=(0, 1), **changes):
@@ -22,15 +23,15 @@ def environment(seeds=(0, 1), **changes):
 def test_the_policy_that_a_reward_is_implied_by_is_stationary_for_every_given_pair():
     """Its own implicit reward labels the pairs: not only the mean gradient is zero, that of each pair is."""
     log_ratio = torch.randn(2, 160, 2, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
-    loss = labelled_dpo_loss(0.7 * log_ratio.detach(), log_ratio, beta=0.7).sum()
+    loss = labeled_dpo_loss(0.7 * log_ratio.detach(), log_ratio, beta=0.7).sum()
     assert torch.autograd.grad(loss, log_ratio)[0].abs().max() < 1e-6
-    moved = labelled_dpo_loss(0.7 * log_ratio.detach() + torch.tensor([0.5, 0.0]), log_ratio, beta=0.7).sum()
+    moved = labeled_dpo_loss(0.7 * log_ratio.detach() + torch.tensor([0.5, 0.0]), log_ratio, beta=0.7).sum()
     assert torch.autograd.grad(moved, log_ratio)[0].abs().mean() > 0.01
 
 
 def test_it_has_the_reward_model_of_rlhf_and_its_policy_follows_that_and_not_the_given_labels():
     """Three labels in ten are flipped, so that the reward model of one seed and the labels of its pairs differ."""
-    env, fit = environment(n_pairs=1000, label_noise=0.3), Supervised(steps=400, learning_rate=3e-3)
+    env, fit = environment(n_pairs=1000, labels=BradleyTerry(0.3)), PreferenceFitConfig(steps=400, learning_rate=3e-3)
     distilled, dpo = (run_condition(Condition(method, env)) for method in (DistilledDPO(SHORT, fit), DPO(fit)))
     rlhf = run_condition(Condition(RLHF(SHORT, RLOO(steps=2)), env))
     for name, p in distilled.trained.reward_model.parameters.items():
@@ -46,10 +47,10 @@ def test_it_has_the_reward_model_of_rlhf_and_its_policy_follows_that_and_not_the
 
 
 def test_a_seed_that_leaves_the_stack_keeps_its_own_reward_model():
-    quick = Supervised(steps=300, learning_rate=1e-2, validate_every=10, patience=3, batch_size=40)
-    method = DistilledDPO(Supervised(steps=100), quick)
+    quick = PreferenceFitConfig(steps=300, learning_rate=1e-2, validate_every=10, patience=3, batch_size=40)
+    method = DistilledDPO(PreferenceFitConfig(steps=100), quick)
     among = run_condition(Condition(method, environment(seeds=(0, 1, 2, 3))))
-    last = among.history[among.history.phase == "distillation"].groupby("seed").step.max()
+    last = among.history[among.history.stage == "distillation"].groupby("seed").step.max()
     assert last.nunique() > 1, "seeds leave the stack one by one"
     for seed in range(4):
         alone = run_condition(Condition(method, environment(seeds=(seed,))))
@@ -58,13 +59,15 @@ def test_a_seed_that_leaves_the_stack_keeps_its_own_reward_model():
 
 
 def test_with_a_reward_of_the_policys_own_class_it_gives_back_what_it_was_fitted_to():
-    """So two stages win nothing by themselves: labelled by the implicit reward of DPO's policy it is DPO's policy."""
+    """So two stages win nothing by themselves: labeled by the implicit reward of DPO's policy it is DPO's policy."""
     env = environment(n_pairs=4000)
-    dpo = train_policy_with_dpo(env, settings=Supervised(steps=300, learning_rate=3e-3))
+    dpo = train_policy_with_dpo(env, settings=PreferenceFitConfig(steps=300, learning_rate=3e-3))
     reward_model = RewardModel(env, beta=0.5, reads="tokens", head="implicit")
     reward_model.parameters = dpo.parameters
-    task = Task(env, env.preference_data(), ModelConfig(), 0.5, Monitor())
-    distilled = DistilledDPO(distillation=Supervised(steps=2000, learning_rate=5e-3)).policy_for(reward_model, task)
+    task = TrainingInputs(env, env.preference_data(), ModelConfig(), 0.5, Monitor())
+    distilled = DistilledDPO(policy_fit=PreferenceFitConfig(steps=2000, learning_rate=5e-3)).policy_for(
+        reward_model, task
+    )
     prompts = env.prompts("test", 200)
     wanted, got = (policy.log_ratio_of_all(prompts) for policy in (dpo, distilled))
     assert (got - wanted).square().mean() < 0.02 * wanted.square().mean()
@@ -86,8 +89,8 @@ def test_a_function_of_the_prompt_added_to_the_reward_changes_nothing():
     for p in reward_model.parameters.values():
         p += 0.5 * torch.randn(p.shape, generator=generator)
     for reward_model.offset in (0.0, 8.0):
-        task = Task(env, env.preference_data(), ModelConfig(), 0.5, Monitor())
-        policies.append(DistilledDPO(distillation=SHORT).policy_for(reward_model, task))
+        task = TrainingInputs(env, env.preference_data(), ModelConfig(), 0.5, Monitor())
+        policies.append(DistilledDPO(policy_fit=SHORT).policy_for(reward_model, task))
     for name, p in policies[0].parameters.items():
         assert torch.equal(p, policies[1].parameters[name]), name
     assert policies[0].log_ratio_of_all(env.prompts("test", 5)).abs().max() > 0.01

@@ -25,7 +25,7 @@ VALUES = {
     "weight_decay": (0.5, 5.0),
     "prompts": (6, 7),
     "samples": (3, 4),
-    "inner_steps": (2, 3),
+    "epochs": (2, 3),
     "clip": (0.01, 0.2),
     "iteration": (10, 15),
     "n": (4, 5),
@@ -74,12 +74,12 @@ def result(method, beta=0.5):
     return outcome.results.to_csv() + outcome.history.to_csv()
 
 
-OPTIMISERS = [
+OPTIMIZERS = [
     import_class(yaml.safe_load(p.read_text())["_target_"]) for p in sorted(conf_dir().glob("method/rl/*.yaml"))
 ]
 METHODS = [
     *(method() for name, method in CLASSES.items() if name != "rlhf"),
-    *(RLHF(rl=optimiser()) for optimiser in OPTIMISERS),
+    *(RLHF(rl=optimizer()) for optimizer in OPTIMIZERS),
 ]
 
 

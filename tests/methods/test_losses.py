@@ -6,9 +6,9 @@ import torch
 from alignsim.methods.dpo import dpo_loss
 from alignsim.methods.losses import (
     bradley_terry_loss,
-    group_normalised_advantage,
+    group_normalized_advantage,
     k3_kl,
-    kl_penalised_reward,
+    kl_penalized_reward,
     leave_one_out_advantage,
 )
 
@@ -41,10 +41,10 @@ def test_the_preference_loss_and_its_gradient_by_hand():
     assert of_rejected == -of_chosen
 
 
-def test_k3_and_group_normalised_advantages_by_hand():
+def test_k3_and_group_normalized_advantages_by_hand():
     assert k3_kl(torch.tensor(math.log(2.0))).item() == pytest.approx(0.5 + math.log(2) - 1)
     by_hand = torch.tensor([-2.0, -1.0, 3.0]) / (7**0.5 + 1e-4)  # the sample's deviation: (4 + 1 + 9) / (3 - 1)
-    assert torch.allclose(group_normalised_advantage(torch.tensor([1.0, 2.0, 6.0])), by_hand)
+    assert torch.allclose(group_normalized_advantage(torch.tensor([1.0, 2.0, 6.0])), by_hand)
 
 
 def test_losses_stay_finite_at_extreme_margins():
@@ -63,5 +63,5 @@ def test_leave_one_out_advantage_subtracts_the_mean_of_the_others():
     assert torch.allclose(leave_one_out_advantage(rewards), torch.tensor(by_hand))
 
 
-def test_the_penalised_reward():
-    assert kl_penalised_reward(torch.tensor(2.0), torch.tensor(3.0), 0.5) == 0.5
+def test_the_penalized_reward():
+    assert kl_penalized_reward(torch.tensor(2.0), torch.tensor(3.0), 0.5) == 0.5

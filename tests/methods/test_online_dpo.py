@@ -5,15 +5,15 @@ import torch
 
 from alignsim import PolicyModel, SimplifiedEnvironment, train_reward_model
 from alignsim.methods.base import Monitor
-from alignsim.methods.dpo import labelled_dpo_loss
-from alignsim.methods.online_dpo import OnlineDPO, OracleOnlineDPO, OwnPairs, fit_to_own_pairs
-from alignsim.methods.preference_fit import Supervised
-from alignsim.methods.raft import RAFT, Imitation, imitate_best
+from alignsim.methods.dpo import labeled_dpo_loss
+from alignsim.methods.online_dpo import OnlineDPO, OnlinePairsConfig, OracleOnlineDPO, fit_to_own_pairs
+from alignsim.methods.preference_fit import PreferenceFitConfig
+from alignsim.methods.raft import RAFT, ImitationConfig, imitate_best
 from alignsim.runs.condition import Condition, run_condition
 from tests.methods.test_stopping_and_diverging import Divergences
 
-SHORT, STEPS = Supervised(steps=60), OwnPairs(steps=60, prompts=8)
-IMITATION = Imitation(steps=60, iteration=25, prompts=8)
+SHORT, STEPS = PreferenceFitConfig(steps=60), OnlinePairsConfig(steps=60, prompts_per_step=8)
+IMITATION = ImitationConfig(steps=60, steps_per_iteration=25, prompts_per_step=8)
 METHODS = {"online_dpo": OnlineDPO(SHORT, STEPS), "oracle": OracleOnlineDPO(STEPS), "raft": RAFT(SHORT, IMITATION)}
 
 
@@ -30,11 +30,11 @@ def expected_gradient(log_policy, log_reference, rewards, beta, labels):
     written = (log_policy[first] + log_policy[second]).exp()
     pair = torch.stack([first, second], -1)[None]
     if labels == "expected":
-        loss = labelled_dpo_loss(rewards[pair], log_ratio[pair], beta)[0]
+        loss = labeled_dpo_loss(rewards[pair], log_ratio[pair], beta)[0]
     else:  # each label by the probability that a coin gives it
         p_first = torch.sigmoid(rewards[first] - rewards[second])
         chosen = [
-            labelled_dpo_loss(rewards[pair], log_ratio[pair], beta, coins)[0] for coins in (-p_first, 1 + 0 * p_first)
+            labeled_dpo_loss(rewards[pair], log_ratio[pair], beta, coins)[0] for coins in (-p_first, 1 + 0 * p_first)
         ]
         loss = p_first * chosen[0] + (1 - p_first) * chosen[1]
     (gradient,) = torch.autograd.grad((written * loss).sum(), logits)
@@ -55,8 +55,8 @@ def test_expected_labels_are_the_mean_over_sampled_ones():
     generator = torch.Generator().manual_seed(0)
     rewards, log_ratio = torch.randn(2, 3, 5, 2, generator=generator)
     grid = ((torch.arange(4000) + 0.5) / 4000)[:, None, None].expand(-1, 3, 5)
-    sampled = labelled_dpo_loss(rewards.expand(4000, -1, -1, -1), log_ratio.expand(4000, -1, -1, -1), 0.5, grid)
-    assert torch.allclose(sampled.mean(0), labelled_dpo_loss(rewards, log_ratio, 0.5), atol=1e-3)
+    sampled = labeled_dpo_loss(rewards.expand(4000, -1, -1, -1), log_ratio.expand(4000, -1, -1, -1), 0.5, grid)
+    assert torch.allclose(sampled.mean(0), labeled_dpo_loss(rewards, log_ratio, 0.5), atol=1e-3)
 
 
 @pytest.mark.parametrize(("fit", "settings"), [(fit_to_own_pairs, STEPS), (imitate_best, IMITATION)])
@@ -97,7 +97,7 @@ def test_a_seed_alone_equals_that_seed_among_others(name):
 
 def test_online_dpo_on_the_true_reward_comes_close_to_the_optimum():
     env = SimplifiedEnvironment(3, 4, 1.5, seeds=(0, 1), n_pairs=10)
-    method = OracleOnlineDPO(OwnPairs(steps=800, learning_rate=1e-2, labels="expected"))
+    method = OracleOnlineDPO(OnlinePairsConfig(steps=800, learning_rate=1e-2, labels="expected"))
     for beta in (0.5, 2.0):
         results = run_condition(Condition(method, env, beta=beta)).results
         assert (results.normalized_value > 0.95).all(), beta

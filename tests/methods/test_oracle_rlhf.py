@@ -6,7 +6,7 @@ from alignsim.methods.oracle_rlhf import OracleRLHF
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.runs.condition import Condition, run_condition
 
-RL = RLOO(steps=30, prompts=8)
+RL = RLOO(steps=30, prompts_per_step=8)
 
 
 def environment(**changes):

@@ -10,11 +10,12 @@ import torch
 from alignsim import PolicyModel, SimplifiedEnvironment, train_policy_with_rlhf
 from alignsim.config.problems import ConfigurationError
 from alignsim.config.schema import Evaluation
+from alignsim.envs.references import Tilted
 from alignsim.evaluation.value import policy_value
 from alignsim.methods.losses import (
     clipped_surrogate,
-    generalised_advantage,
-    group_normalised_advantage,
+    generalized_advantage,
+    group_normalized_advantage,
     k3_kl,
     leave_one_out_advantage,
 )
@@ -26,8 +27,8 @@ from alignsim.methods.rl.reinforce import Reinforce
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.models.critic import ValueModel
 
-OPTIMISERS = [RLOO(), Reinforce(), PPO(), GRPO(), ExactGradient()]
-every_optimiser = pytest.mark.parametrize("optimiser", OPTIMISERS, ids=lambda o: type(o).__name__)
+OPTIMIZERS = [RLOO(), Reinforce(), PPO(), GRPO(), ExactGradient()]
+every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: type(o).__name__)
 SAMPLES = 4
 
 
@@ -55,7 +56,7 @@ def gradient(loss, model):
 def batch(policy, prompts, block, reward, samples=SAMPLES):
     env = policy.env
     uniforms = env.streams.uniform("test", (prompts.shape[1], samples, env.output_dim), block)
-    responses, log_ratio = policy.writer()(prompts, uniforms)
+    responses, log_ratio = policy.sampler()(prompts, uniforms)
     return Batch(policy, moved(ValueModel.beside(policy)), prompts, responses, reward(prompts, responses), log_ratio)
 
 
@@ -95,24 +96,24 @@ def test_the_expectations_are_the_value_of_the_policy():
 
 
 @pytest.mark.parametrize(
-    ("optimiser", "factor"),
+    ("optimizer", "factor"),
     [
         (RLOO(), 1),
         (Reinforce(), 1),
         (PPO(gae_lambda=1.0), 1),
-        (GRPO(scale=False), (SAMPLES - 1) / SAMPLES),
-        (GRPO(scale=False, kl="reward", kl_weight=1.0), (SAMPLES - 1) / SAMPLES),
+        (GRPO(normalize_std=False), (SAMPLES - 1) / SAMPLES),
+        (GRPO(normalize_std=False, kl="reward", kl_weight=1.0), (SAMPLES - 1) / SAMPLES),
     ],
     ids=str,
 )
-def test_the_first_gradient_on_a_batch_is_the_exact_one_in_the_mean(optimiser, factor):
+def test_the_first_gradient_on_a_batch_is_the_exact_one_in_the_mean(optimizer, factor):
     """GRPO's without its KL loss, shrunk because a group's mean has the sample in it; PPO's at any value network."""
-    policy, beta = moved(PolicyModel(environment())), 1e-9 if getattr(optimiser, "kl", "") == "loss" else 0.5
+    policy, beta = moved(PolicyModel(environment())), 1e-9 if getattr(optimizer, "kl", "") == "loss" else 0.5
     x, estimates = policy.env.prompts("test", 4), []
     exact = factor * gradient(exact_loss(policy, x, beta), policy)
     for block in range(500):
         made = batch(policy, x, block, policy.env.reward)
-        estimates.append(gradient(next(optimiser.losses(made, beta)), policy))
+        estimates.append(gradient(next(optimizer.losses(made, beta)), policy))
     estimates = torch.stack(estimates)
     standard_error = estimates.std(0) / len(estimates) ** 0.5
     moving = standard_error > 1e-4
@@ -125,9 +126,9 @@ def test_the_first_gradient_on_a_batch_is_the_exact_one_in_the_mean(optimiser, f
 def test_the_baseline_of_reinforce_is_the_mean_of_all_others_of_the_batch():
     policy, beta = moved(PolicyModel(environment(seeds=(0, 1)))), 0.5
     made = batch(policy, policy.env.prompts("test", 3), 0, policy.env.reward)
-    penalised = (made.rewards - beta * made.log_ratio).detach()
-    others = (penalised.sum((1, 2), keepdim=True) - penalised) / (3 * SAMPLES - 1)
-    by_hand = -((penalised - others) * made.log_ratio).mean((1, 2))
+    penalized = (made.rewards - beta * made.log_ratio).detach()
+    others = (penalized.sum((1, 2), keepdim=True) - penalized) / (3 * SAMPLES - 1)
+    by_hand = -((penalized - others) * made.log_ratio).mean((1, 2))
     assert torch.allclose(next(Reinforce().losses(made, beta)), by_hand, atol=1e-5)
 
 
@@ -137,15 +138,15 @@ def test_the_value_network_of_ppo_descends_half_the_squared_difference_from_the_
     x, y = made.prompts, made.responses
     values, ratio = made.critic.values(x, y), policy.token_log_ratio(x, y).detach()
     rewards = token_rewards(made.rewards, ratio.clone(), beta)
-    returns = generalised_advantage(rewards, values.detach(), 0.4) + values.detach()
+    returns = generalized_advantage(rewards, values.detach(), 0.4) + values.detach()
     by_hand = gradient((values - returns).square().sum(-1).mean((1, 2)) / 2, made.critic)
     found = gradient(next(PPO(gae_lambda=0.4).losses(made, beta)), made.critic)
     assert torch.allclose(found, by_hand, atol=1e-5)
     assert by_hand.abs().max() > 0.01
 
 
-@pytest.mark.parametrize("optimiser", [RLOO(), Reinforce(), PPO(gae_lambda=1.0), PPO(gae_lambda=0.5)], ids=str)
-def test_a_function_of_the_prompt_added_to_the_reward_changes_nothing_in_the_mean(optimiser):
+@pytest.mark.parametrize("optimizer", [RLOO(), Reinforce(), PPO(gae_lambda=1.0), PPO(gae_lambda=0.5)], ids=str)
+def test_a_function_of_the_prompt_added_to_the_reward_changes_nothing_in_the_mean(optimizer):
     """Over all responses of the reference policy, each written once: then the mean of a batch is the expectation."""
     env = environment(seeds=(0, 1))
     policy, x = PolicyModel(env), env.prompts("test", 5)
@@ -160,13 +161,15 @@ def test_a_function_of_the_prompt_added_to_the_reward_changes_nothing_in_the_mea
     for reward in (env.reward, shifted):
         ratio, critic = policy.log_ratio(x, every), moved(ValueModel.beside(policy))
         made = Batch(policy, critic, x, every, reward(x, every), ratio)
-        found.append(gradient(next(optimiser.losses(made, 0.5)), policy))
+        found.append(gradient(next(optimizer.losses(made, 0.5)), policy))
     assert torch.allclose(*found, atol=1e-5)
     assert found[0].abs().max() > 0.01
 
 
-@pytest.mark.parametrize("optimiser", [RLOO(), GRPO(), GRPO(scale=False), GRPO(kl="reward"), ExactGradient()], ids=str)
-def test_a_function_of_the_prompt_added_to_the_reward_changes_nothing(optimiser):
+@pytest.mark.parametrize(
+    "optimizer", [RLOO(), GRPO(), GRPO(normalize_std=False), GRPO(kl="reward"), ExactGradient()], ids=str
+)
+def test_a_function_of_the_prompt_added_to_the_reward_changes_nothing(optimizer):
     policy = moved(PolicyModel(environment()))
     x, true = policy.env.prompts("test", 4), policy.env.reward
 
@@ -174,15 +177,15 @@ def test_a_function_of_the_prompt_added_to_the_reward_changes_nothing(optimiser)
         return true(prompts, responses) + 3 * prompts.sum(-1, keepdim=True)
 
     def loss(reward):
-        if isinstance(optimiser, ExactGradient):
+        if isinstance(optimizer, ExactGradient):
             return -expectations(policy, reward, x)[0]
-        return next(optimiser.losses(batch(policy, x, 0, reward), 0.5))
+        return next(optimizer.losses(batch(policy, x, 0, reward), 0.5))
 
     assert torch.allclose(gradient(loss(true), policy), gradient(loss(shifted), policy), atol=2e-4)
 
 
-@pytest.mark.parametrize("optimiser", [PPO(), GRPO()], ids=lambda o: type(o).__name__)
-def test_clipping_changes_nothing_in_the_first_step_on_a_batch_and_something_later(optimiser):
+@pytest.mark.parametrize("optimizer", [PPO(), GRPO()], ids=lambda o: type(o).__name__)
+def test_clipping_changes_nothing_in_the_first_step_on_a_batch_and_something_later(optimizer):
     policy = moved(PolicyModel(environment()))
     x, gradients = policy.env.prompts("test", 4), []
     start = {name: p.detach().clone() for name, p in policy.parameters.items()}
@@ -190,7 +193,7 @@ def test_clipping_changes_nothing_in_the_first_step_on_a_batch_and_something_lat
         with torch.no_grad():
             for name, p in policy.parameters.items():
                 p.copy_(start[name])
-        losses = dataclasses.replace(optimiser, clip=clip).losses(batch(policy, x, 0, policy.env.reward), 0.5)
+        losses = dataclasses.replace(optimizer, clip=clip).losses(batch(policy, x, 0, policy.env.reward), 0.5)
         first = gradient(next(losses), policy)
         with torch.no_grad():
             policy.parameters["output.weight"] += 0.1 * policy.parameters["output.weight"].sign()
@@ -208,29 +211,29 @@ def test_the_clipped_surrogate_against_numbers_computed_by_hand():
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.7, 1.0])
-def test_the_generalised_advantage_is_its_double_sum(decay):
+def test_the_generalized_advantage_is_its_double_sum(decay):
     rewards, values = torch.randn(2, 3, 4, 6, dtype=torch.float64)
     slow = torch.zeros_like(rewards)
     for t, s in itertools.combinations_with_replacement(range(6), 2):
         later = values[..., s + 1] if s < 5 else 0
         slow[..., t] += decay ** (s - t) * (rewards[..., s] + later - values[..., s])
-    assert torch.allclose(generalised_advantage(rewards, values, decay), slow)
+    assert torch.allclose(generalized_advantage(rewards, values, decay), slow)
 
 
 def test_at_lambda_one_advantages_are_returns_less_values():
     rewards, values = torch.randn(2, 3, 6, dtype=torch.float64)
     returns = rewards.flip(-1).cumsum(-1).flip(-1)
-    assert torch.allclose(generalised_advantage(rewards, values, 1.0), returns - values)
+    assert torch.allclose(generalized_advantage(rewards, values, 1.0), returns - values)
 
 
-def test_group_normalised_advantages_have_mean_zero_and_deviation_one():
+def test_group_normalized_advantages_have_mean_zero_and_deviation_one():
     rewards = 5 + 3 * torch.randn(10, 8, dtype=torch.float64)
-    scaled = group_normalised_advantage(rewards, eps=0.0)
+    scaled = group_normalized_advantage(rewards, eps=0.0)
     assert torch.allclose(scaled.mean(-1), torch.zeros(10, dtype=torch.float64), atol=1e-12)
     assert torch.allclose(scaled.std(-1), torch.ones(10, dtype=torch.float64))
-    plain = group_normalised_advantage(rewards, scale=False)
+    plain = group_normalized_advantage(rewards, scale=False)
     assert torch.allclose(plain, leave_one_out_advantage(rewards) * 7 / 8)
-    assert (group_normalised_advantage(torch.ones(2, 4)) == 0).all(), "equal rewards"
+    assert (group_normalized_advantage(torch.ones(2, 4)) == 0).all(), "equal rewards"
 
 
 def test_k3_has_the_mean_of_the_kl_divergence_and_the_mean_gradient_of_the_other_one():
@@ -250,7 +253,7 @@ def test_k3_has_the_mean_of_the_kl_divergence_and_the_mean_gradient_of_the_other
 
 def test_the_kl_loss_of_grpo_is_of_each_next_token_the_other_way_round_after_what_the_policy_wrote():
     """Its mean is KL(pi || ref) of responses, its mean gradient not that of KL(ref || pi) of responses."""
-    policy = moved(PolicyModel(environment(reference_tilt=0.4)), 0.6)
+    policy = moved(PolicyModel(environment(reference=Tilted(0.4))), 0.6)
     env, x = policy.env, policy.env.prompts("test", 2)
     every = env.all_responses().expand(1, 2, -1, -1)
     ratio, reference = policy.token_log_ratio(x, every), env.reference_log_probs(x, every)
@@ -286,11 +289,15 @@ class TokenTable:
 
 
 @pytest.mark.parametrize(
-    ("optimiser", "is_stationary"),
-    [(GRPO(kl="reward", kl_weight=1.0), True), (GRPO(kl_weight=1.0), False), (GRPO(kl_weight=1.0, scale=False), False)],
+    ("optimizer", "is_stationary"),
+    [
+        (GRPO(kl="reward", kl_weight=1.0), True),
+        (GRPO(kl_weight=1.0), False),
+        (GRPO(kl_weight=1.0, normalize_std=False), False),
+    ],
     ids=str,
 )
-def test_the_closed_form_optimum_is_stationary_for_grpo_with_the_kl_term_in_the_reward_alone(optimiser, is_stationary):
+def test_the_closed_form_optimum_is_stationary_for_grpo_with_the_kl_term_in_the_reward_alone(optimizer, is_stationary):
     """Its expected gradient, over all groups of three responses."""
     rewards, beta = torch.tensor([0.3, -1.0, 1.5, 0.2], dtype=torch.double), 0.5
     log_prob = (rewards / beta).log_softmax(0)
@@ -300,7 +307,7 @@ def test_the_closed_form_optimum_is_stationary_for_grpo_with_the_kl_term_in_the_
         y, group = responses[list(group)][None, None], list(group)
         ratio = policy.token_log_ratio(None, y).sum(-1)
         made = Batch(policy, None, None, y, rewards[group][None, None], ratio)
-        (slope,) = torch.autograd.grad(next(optimiser.losses(made, beta)).sum(), policy.logits)
+        (slope,) = torch.autograd.grad(next(optimizer.losses(made, beta)).sum(), policy.logits)
         expected = expected + log_prob[group].sum().exp() * slope
     assert (expected.abs().max() < 1e-12) == is_stationary
     assert is_stationary or expected.abs().max() > 0.01
@@ -311,14 +318,14 @@ def test_the_kl_weight_of_grpo_is_in_units_of_beta(kl):
     policy = moved(PolicyModel(environment()), 0.5)
 
     def first_loss(beta, weight):
-        steps = GRPO(kl=kl, kl_weight=weight, prompts=4).stage(policy, policy.env.reward, beta).steps(1, 0)
+        steps = GRPO(kl=kl, kl_weight=weight, prompts_per_step=4).stage(policy, policy.env.reward, beta).steps(1, 0)
         return next(next(steps).losses)
 
     assert torch.equal(first_loss(0.5, 0.4), first_loss(0.2, 1.0))
     assert not torch.equal(first_loss(0.5, 0.4), first_loss(0.5, 1.0))
 
 
-def test_the_rewards_of_tokens_add_up_to_the_penalised_reward():
+def test_the_rewards_of_tokens_add_up_to_the_penalized_reward():
     rewards, log_ratio = torch.randn(2, 3, 4), torch.randn(2, 3, 4, 5)
     total = token_rewards(rewards, log_ratio.clone(), 0.5).sum(-1)
     assert torch.allclose(total, rewards - 0.5 * log_ratio.sum(-1), atol=1e-5)
@@ -334,19 +341,19 @@ def test_a_value_is_zero_at_the_start_and_depends_on_earlier_tokens_alone():
     assert not torch.allclose(values[:, :, 0, 2], values[:, :, 2, 2])
 
 
-@every_optimiser
-def test_every_optimiser_improves_the_policy(optimiser):
+@every_optimizer
+def test_every_optimizer_improves_the_policy(optimizer):
     env, beta = environment(seeds=(0, 1), complexity_factor=1.0), 1.0
-    quick = dataclasses.replace(optimiser, steps=200, learning_rate=1e-2)
+    quick = dataclasses.replace(optimizer, steps=200, learning_rate=1e-2)
     policy = train_policy_with_rlhf(env, env.reward, beta=beta, settings=quick)
     prompts = env.prompts("evaluation", 100)
-    normalised = policy_value(policy, beta, prompts, Evaluation()).value / env.optimal_value(beta, prompts)
-    assert (normalised > (0.5 if isinstance(optimiser, GRPO) else 0.9)).all(), normalised
+    normalized = policy_value(policy, beta, prompts, Evaluation()).value / env.optimal_value(beta, prompts)
+    assert (normalized > (0.5 if isinstance(optimizer, GRPO) else 0.9)).all(), normalized
 
 
-@every_optimiser
-def test_a_seed_alone_equals_that_seed_among_others(optimiser):
-    quick = dataclasses.replace(optimiser, steps=55, prompts=4)
+@every_optimizer
+def test_a_seed_alone_equals_that_seed_among_others(optimizer):
+    quick = dataclasses.replace(optimizer, steps=55, prompts_per_step=4)
 
     def trained(seeds):
         env = environment(seeds=seeds)
@@ -362,13 +369,13 @@ def test_a_seed_whose_reward_is_not_finite_touches_no_other():
         return lambda x, y: env.reward(x, y) + torch.tensor([0.0, bad]).view(-1, 1, 1)
 
     env = environment(seeds=(0, 1))
-    for optimiser in OPTIMISERS:
-        quick = dataclasses.replace(optimiser, steps=5, prompts=4)
+    for optimizer in OPTIMIZERS:
+        quick = dataclasses.replace(optimizer, steps=5, prompts_per_step=4)
         sound, broken = (
             train_policy_with_rlhf(env, reward_of(env, bad), settings=quick).parameters for bad in (0.0, float("nan"))
         )
         for name, p in sound.items():
-            assert torch.equal(p[0], broken[name][0]), type(optimiser)
+            assert torch.equal(p[0], broken[name][0]), type(optimizer)
 
 
 def test_the_exact_gradient_refuses_what_it_cannot_list():

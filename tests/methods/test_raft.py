@@ -5,8 +5,8 @@ from alignsim import PolicyModel, SimplifiedEnvironment
 from alignsim.config.schema import Evaluation
 from alignsim.evaluation.value import policy_value
 from alignsim.methods.base import Monitor
-from alignsim.methods.preference_fit import Supervised
-from alignsim.methods.raft import RAFT, Imitation, imitate_best
+from alignsim.methods.preference_fit import PreferenceFitConfig
+from alignsim.methods.raft import RAFT, ImitationConfig, imitate_best
 from alignsim.runs.condition import Condition, run_condition
 
 
@@ -26,7 +26,13 @@ def test_each_iteration_comes_to_the_best_of_k_of_the_policy_before(iterations, 
         return rewards[4 * written[..., 0] + written[..., 1]]
 
     policy, x = PolicyModel(env), env.prompts("test", 20)
-    settings = Imitation(steps=300 * iterations, iteration=300, prompts=256, samples=samples, learning_rate=1e-2)
+    settings = ImitationConfig(
+        steps=300 * iterations,
+        steps_per_iteration=300,
+        prompts_per_step=256,
+        samples_per_prompt=samples,
+        learning_rate=1e-2,
+    )
     imitate_best(policy, reward, settings, beta=0.5, monitor=Monitor())
     probs = torch.full((16,), 1 / 16)
     for _ in range(iterations):
@@ -37,14 +43,15 @@ def test_each_iteration_comes_to_the_best_of_k_of_the_policy_before(iterations, 
 
 def reached(**settings):
     env = SimplifiedEnvironment(3, 4, 1.5, seeds=(0, 1))
-    policy, settings = PolicyModel(env), Imitation(learning_rate=1e-2, **settings)
+    policy, settings = PolicyModel(env), ImitationConfig(learning_rate=1e-2, **settings)
     imitate_best(policy, env.reward, settings, beta=0.5, monitor=Monitor())
     return policy_value(policy, 0.5, env.prompts("test", 50), Evaluation())
 
 
 def test_without_a_kl_term_more_iterations_and_more_samples_move_it_further():
     few, many, picky = (
-        reached(steps=steps, iteration=100, samples=samples) for steps, samples in [(100, 2), (500, 2), (100, 8)]
+        reached(steps=steps, steps_per_iteration=100, samples_per_prompt=samples)
+        for steps, samples in [(100, 2), (500, 2), (100, 8)]
     )
     assert (many.kl > few.kl).all()
     assert (picky.kl > few.kl).all()
@@ -53,6 +60,6 @@ def test_without_a_kl_term_more_iterations_and_more_samples_move_it_further():
 
 
 def test_a_condition_with_it_is_measured():
-    method = RAFT(Supervised(steps=60), Imitation(steps=60, prompts=8, samples=3))
+    method = RAFT(PreferenceFitConfig(steps=60), ImitationConfig(steps=60, prompts_per_step=8, samples_per_prompt=3))
     results = run_condition(Condition(method, SimplifiedEnvironment(3, 4, n_pairs=200, seeds=(0, 1)))).results
-    assert results.drop(columns=["diverged_phase", "diverged_step"]).notna().all(axis=None)
+    assert results.drop(columns=["diverged_stage", "diverged_step"]).notna().all(axis=None)

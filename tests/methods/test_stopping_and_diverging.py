@@ -11,9 +11,9 @@ from alignsim.envs.pairs import PreferenceData, Preferences
 from alignsim.methods.base import Monitor
 from alignsim.methods.distilled_dpo import DistilledDPO
 from alignsim.methods.dpo import DPO
-from alignsim.methods.online_dpo import OnlineDPO, OracleOnlineDPO, OwnPairs
-from alignsim.methods.preference_fit import Supervised, fit_to_preferences
-from alignsim.methods.raft import RAFT, Imitation
+from alignsim.methods.online_dpo import OnlineDPO, OnlinePairsConfig, OracleOnlineDPO
+from alignsim.methods.preference_fit import PreferenceFitConfig, fit_to_preferences
+from alignsim.methods.raft import RAFT, ImitationConfig
 from alignsim.methods.rl.exact_gradient import ExactGradient
 from alignsim.methods.rl.grpo import GRPO
 from alignsim.methods.rl.ppo import PPO
@@ -34,7 +34,7 @@ class StopAfter(Monitor):
     def __init__(self, records):
         self.left = records
 
-    def record(self, phase, step, measures, model):
+    def record(self, stage, step, measures, model):
         self.left -= 1
         if self.left < 0:
             raise StoppedError
@@ -59,16 +59,18 @@ def env(seeds=(0, 1, 2)):
     return SimplifiedEnvironment(3, 4, 2.0, n_pairs=300, seeds=seeds)
 
 
-OPTIMISERS = [RLOO(), Reinforce(), PPO(), GRPO(), ExactGradient()]
-SHORT = Supervised(steps=50)
+OPTIMIZERS = [RLOO(), Reinforce(), PPO(), GRPO(), ExactGradient()]
+SHORT = PreferenceFitConfig(steps=50)
 METHODS = {
-    "stopping": DPO(Supervised(steps=400, learning_rate=1e-2, validate_every=10, patience=2, batch_size=40)),
-    "dpo": DPO(Supervised(steps=260, batch_size=40)),
-    **{type(o).__name__: RLHF(SHORT, dataclasses.replace(o, steps=160, prompts=4)) for o in OPTIMISERS},
-    "online_dpo": OnlineDPO(SHORT, OwnPairs(steps=180, prompts=8)),
-    "distilled_dpo": DistilledDPO(SHORT, Supervised(steps=300, learning_rate=1e-2, validate_every=10, patience=2)),
-    "oracle_online_dpo": OracleOnlineDPO(OwnPairs(steps=310, prompts=8)),
-    "raft": RAFT(SHORT, Imitation(steps=180, iteration=40, prompts=8)),
+    "stopping": DPO(PreferenceFitConfig(steps=400, learning_rate=1e-2, validate_every=10, patience=2, batch_size=40)),
+    "dpo": DPO(PreferenceFitConfig(steps=260, batch_size=40)),
+    **{type(o).__name__: RLHF(SHORT, dataclasses.replace(o, steps=160, prompts_per_step=4)) for o in OPTIMIZERS},
+    "online_dpo": OnlineDPO(SHORT, OnlinePairsConfig(steps=180, prompts_per_step=8)),
+    "distilled_dpo": DistilledDPO(
+        SHORT, PreferenceFitConfig(steps=300, learning_rate=1e-2, validate_every=10, patience=2)
+    ),
+    "oracle_online_dpo": OracleOnlineDPO(OnlinePairsConfig(steps=310, prompts_per_step=8)),
+    "raft": RAFT(SHORT, ImitationConfig(steps=180, steps_per_iteration=40, prompts_per_step=8)),
 }
 
 
@@ -94,7 +96,7 @@ def test_a_run_that_is_stopped_again_and_again_gives_the_same_bits(name):
 
 
 class Divergences(Monitor):
-    def finish(self, phase, step, diverged_at):
+    def finish(self, stage, step, diverged_at):
         self.diverged_at = diverged_at.tolist()
 
 
@@ -111,7 +113,7 @@ def fitted(bad_seed=None, bad_step=None):
 
     pair, monitor, data = torch.tensor([1.0, -1.0]), Divergences(), env().preference_data()
     assert isinstance(data, PreferenceData)
-    fit_to_preferences(policy, loss, data, Supervised(steps=80, batch_size=40), phase="fit", monitor=monitor)
+    fit_to_preferences(policy, loss, data, PreferenceFitConfig(steps=80, batch_size=40), stage="fit", monitor=monitor)
     return policy, monitor.diverged_at
 
 
@@ -135,8 +137,8 @@ def test_rl_on_a_reward_that_is_not_finite_marks_the_seed():
         return true + torch.tensor([0.0, 0.0, float("nan")]).view(-1, 1, 1)
 
     settings = RLOO(steps=60)
-    settings.improve(policy, reward, 0.5, phase="rl", monitor=monitor)
-    settings.improve(sound, sound.env.reward, 0.5, phase="rl", monitor=Monitor())
+    settings.improve(policy, reward, 0.5, stage="rl", monitor=monitor)
+    settings.improve(sound, sound.env.reward, 0.5, stage="rl", monitor=Monitor())
     assert monitor.diverged_at == [0, 0, 1]
     for name, p in sound.parameters.items():
         assert torch.equal(policy.parameters[name][:2], p[:2])
@@ -144,30 +146,30 @@ def test_rl_on_a_reward_that_is_not_finite_marks_the_seed():
 
 
 def test_weights_that_are_not_finite_are_noticed_though_the_loss_is():
-    from alignsim.methods.optimizer import Optimisation, Optimiser
+    from alignsim.methods.optimizer import OptimizerConfig, StackedAdamW
 
     parameters = {"w": torch.ones(2, 3)}
-    optimiser = Optimiser(parameters, Optimisation(steps=5, learning_rate=0.1, warmup_steps=0))
-    optimiser.step(0, parameters["w"].sum(1))
-    optimiser.note_divergence(1, torch.zeros(1, 2))
-    assert optimiser.diverged_at.tolist() == [0, 0]
+    optimizer = StackedAdamW(parameters, OptimizerConfig(steps=5, learning_rate=0.1, warmup_steps=0))
+    optimizer.step(0, parameters["w"].sum(1))
+    optimizer.note_divergence(1, torch.zeros(1, 2))
+    assert optimizer.diverged_at.tolist() == [0, 0]
     with torch.no_grad():
         parameters["w"][1, 0] = float("inf")
-    optimiser.note_divergence(2, torch.zeros(1, 2))
-    optimiser.note_divergence(3, torch.zeros(1, 2))
-    assert optimiser.diverged_at.tolist() == [0, 2]
+    optimizer.note_divergence(2, torch.zeros(1, 2))
+    optimizer.note_divergence(3, torch.zeros(1, 2))
+    assert optimizer.diverged_at.tolist() == [0, 2]
 
 
-def test_the_optimiser_is_torchs_adamw():
-    from alignsim.methods.optimizer import Optimisation, Optimiser
+def test_the_optimizer_is_torchs_adamw():
+    from alignsim.methods.optimizer import OptimizerConfig, StackedAdamW
 
-    settings = Optimisation(steps=20, learning_rate=0.05, weight_decay=0.1, warmup_steps=5)
+    settings = OptimizerConfig(steps=20, learning_rate=0.05, weight_decay=0.1, warmup_steps=5)
     start = torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
     ours, theirs = {"w": start.clone()}, start.clone().requires_grad_(True)
-    optimiser = Optimiser(ours, settings)
+    optimizer = StackedAdamW(ours, settings)
     adamw = torch.optim.AdamW([theirs], weight_decay=0.1, fused=True)
     for step in range(20):
-        optimiser.step(step, (ours["w"] ** 4).sum(1))
+        optimizer.step(step, (ours["w"] ** 4).sum(1))
         adamw.param_groups[0]["lr"] = settings.schedule(step)
         adamw.zero_grad()
         (theirs**4).sum().backward()

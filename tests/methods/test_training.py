@@ -14,11 +14,11 @@ from alignsim import (
 from alignsim.config.schema import Evaluation
 from alignsim.evaluation.value import policy_value
 from alignsim.methods.base import Monitor
-from alignsim.methods.optimizer import Optimisation
-from alignsim.methods.preference_fit import Supervised, minibatches
+from alignsim.methods.optimizer import OptimizerConfig
+from alignsim.methods.preference_fit import PreferenceFitConfig, minibatches
 from alignsim.methods.rl.rloo import RLOO, rloo_loss
 
-SHORT = Supervised(steps=60, batch_size=32)
+SHORT = PreferenceFitConfig(steps=60, batch_size=32)
 
 
 def environment(complexity_factor=2.0, **changes):
@@ -49,7 +49,7 @@ def test_the_rloo_gradient_is_unbiased():
 
     estimates = []
     for block in range(600):
-        responses, log_ratio = policy.writer()(x, env.streams.uniform("test", (n_prompts, samples, 4), block))
+        responses, log_ratio = policy.sampler()(x, env.streams.uniform("test", (n_prompts, samples, 4), block))
         loss = rloo_loss(env.reward(x, responses), log_ratio, beta)
         estimates.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss.sum(), leaves)]))
     estimates = torch.stack(estimates)
@@ -63,7 +63,7 @@ def test_the_rloo_gradient_is_unbiased():
 
 def test_rl_on_the_true_reward_reaches_the_closed_form_optimum():
     env = environment(1.5)
-    settings = RLOO(steps=800, learning_rate=1e-2, samples=8)
+    settings = RLOO(steps=800, learning_rate=1e-2, samples_per_prompt=8)
     policy = train_policy_with_rlhf(env, env.reward, beta=1.0, settings=settings)
     assert (normalized_value(policy, beta=1.0) > 0.97).all()
     prompts, every = env.prompts("test", 50), env.all_responses()
@@ -74,7 +74,7 @@ def test_rl_on_the_true_reward_reaches_the_closed_form_optimum():
 
 def test_dpo_with_very_many_pairs_and_no_gap_reaches_the_optimum():
     env = environment(1.0, n_pairs=40000)
-    policy = train_policy_with_dpo(env, settings=Supervised(steps=1500, learning_rate=3e-3))
+    policy = train_policy_with_dpo(env, settings=PreferenceFitConfig(steps=1500, learning_rate=3e-3))
     assert (normalized_value(policy) > 0.97).all()
 
 
@@ -88,7 +88,7 @@ def test_a_reward_model_is_the_same_at_every_complexity():
 
 
 def train(method, env):
-    rl = RLOO(steps=60, prompts=8)
+    rl = RLOO(steps=60, prompts_per_step=8)
     trainers = {
         "dpo": lambda: train_policy_with_dpo(env, settings=SHORT),
         "reward_model": lambda: train_reward_model(env, settings=SHORT),
@@ -107,7 +107,7 @@ def test_a_seed_alone_equals_that_seed_among_others(method):
 
 def test_a_seed_that_leaves_the_stack_changes_no_bit_of_the_others():
     """Seeds that stop early are cut out of the stack; the rest trains on as if they were still there."""
-    quick = Supervised(steps=300, learning_rate=1e-2, validate_every=10, patience=3)
+    quick = PreferenceFitConfig(steps=300, learning_rate=1e-2, validate_every=10, patience=3)
     alone = [train_policy_with_dpo(environment(seeds=(seed, 99)), settings=quick) for seed in range(4)]
     among = train_policy_with_dpo(environment(seeds=(0, 1, 2, 3)), settings=quick)
     for seed, policy in enumerate(alone):
@@ -126,12 +126,12 @@ def test_a_repeated_run_is_the_same_bit_for_bit(method):
 def test_methods_see_the_same_pairs_in_the_same_order():
     data = environment(1.0).preference_data().train
     again = environment(2.0).preference_data().train
-    settings = Supervised(steps=12, batch_size=50)
+    settings = PreferenceFitConfig(steps=12, batch_size=50)
     batches = list(minibatches(data, environment(1.0).streams, settings))
     assert [len(batch) for batch in batches] == [50] * 12
     for ours, theirs in zip(batches, minibatches(again, environment(2.0).streams, settings), strict=True):
         assert torch.equal(ours.prompts, theirs.prompts)
-        assert torch.equal(ours.responses, environment(2.0).read(theirs.responses))
+        assert torch.equal(ours.responses, environment(2.0).tokens_to_content(theirs.responses))
     epoch = torch.cat([batch.prompts for batch in batches[:6]], dim=1)  # 320 pairs: 6 whole batches, 20 left out
     assert len(torch.unique(epoch[0], dim=0)) == 300
 
@@ -142,7 +142,7 @@ class Curves(Monitor):
     def __init__(self):
         self.heard = []
 
-    def record(self, phase, step, measures, model):
+    def record(self, stage, step, measures, model):
         self.heard.append((step, model.env.seeds, {name: value.clone() for name, value in measures.items()}))
 
     def of(self, seed, measure):
@@ -153,7 +153,7 @@ class Curves(Monitor):
 
 def test_the_weights_kept_are_those_of_the_best_validation_loss_of_each_seed():
     env, curves = environment(seeds=(0, 1, 2, 3), n_pairs=120), Curves()
-    settings = Supervised(steps=400, learning_rate=1e-2, validate_every=10, patience=4)
+    settings = PreferenceFitConfig(steps=400, learning_rate=1e-2, validate_every=10, patience=4)
     policy = train_policy_with_dpo(env, settings=settings, monitor=curves)
     last_steps = []
     for seed in range(4):
@@ -191,7 +191,7 @@ def test_a_constant_reward_leaves_the_policy_at_the_reference():
 
 
 def test_the_learning_rate_warms_up_and_falls_along_a_half_cosine():
-    settings = Optimisation(steps=110, learning_rate=0.2, warmup_steps=10)
+    settings = OptimizerConfig(steps=110, learning_rate=0.2, warmup_steps=10)
     assert settings.schedule(0) == pytest.approx(0.02)
     assert settings.schedule(9) == pytest.approx(0.2)
     assert settings.schedule(10) == pytest.approx(0.2)

@@ -6,7 +6,7 @@ from alignsim.methods.dpo import dpo_loss
 from alignsim.methods.losses import bradley_terry_loss
 from alignsim.models.made import MADE
 
-NETWORKS = [MADE(), MADE(hidden_dim=4, n_layers=1), MADE(hidden_dim=20, n_layers=3), MADE(prefix=False)]
+NETWORKS = [MADE(), MADE(hidden_dim=4, n_layers=1), MADE(hidden_dim=20, n_layers=3), MADE(autoregressive=False)]
 
 
 def environment(complexity_factor=2.0, **changes):
@@ -33,8 +33,8 @@ def test_no_logit_depends_on_its_own_or_a_later_token(network):
         (gradient,) = torch.autograd.grad(logits[..., t, :].square().sum(), codes, retain_graph=True)
         by_position = gradient.abs().sum((0, 1, 2, 4))
         assert by_position[t:].sum() == 0
-        assert network.prefix is False or (by_position[:t] > 0).all()
-        assert network.prefix or by_position.sum() == 0
+        assert network.autoregressive is False or (by_position[:t] > 0).all()
+        assert network.autoregressive or by_position.sum() == 0
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -83,18 +83,18 @@ def test_the_reward_model_scores_content_and_is_centred_at_every_position():
     env = environment()
     prompts, every = env.prompts("test", 5), env.all_responses()
     reward_model = shaken(RewardModel(env, beta=0.3))
-    logits = reward_model.network.logits(reward_model.parameters, prompts, env.read(every))
-    centred = logits - logits.mean(-1, keepdim=True)
-    content = env.read(every).expand(2, 5, -1, -1)
-    by_hand = 0.3 * sum(centred[:, :, :, t].gather(-1, content[..., t, None]).squeeze(-1) for t in range(4))
+    logits = reward_model.network.logits(reward_model.parameters, prompts, env.tokens_to_content(every))
+    centered = logits - logits.mean(-1, keepdim=True)
+    content = env.tokens_to_content(every).expand(2, 5, -1, -1)
+    by_hand = 0.3 * sum(centered[:, :, :, t].gather(-1, content[..., t, None]).squeeze(-1) for t in range(4))
     assert torch.allclose(reward_model(prompts, every), by_hand, atol=1e-5)
     reads_tokens = RewardModel(env, beta=0.3, reads="tokens")
     reads_tokens.parameters = reward_model.parameters
-    assert torch.allclose(reads_tokens(prompts, env.read(every)), by_hand, atol=1e-5)
+    assert torch.allclose(reads_tokens(prompts, env.tokens_to_content(every)), by_hand, atol=1e-5)
 
 
 def test_without_a_gap_and_a_prefix_the_reward_models_loss_is_the_dpo_loss():
-    env, network, beta = environment(1.0, vocab_size=2), MADE(prefix=False), 0.4
+    env, network, beta = environment(1.0, vocab_size=2), MADE(autoregressive=False), 0.4
     pairs = env.preference_data().train
     policy, reward_model = shaken(PolicyModel(env, network)), RewardModel(env, network, beta=beta)
     reward_model.parameters = {name: p.clone() for name, p in policy.parameters.items()}

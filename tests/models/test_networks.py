@@ -8,10 +8,11 @@ import torch
 
 from alignsim import PolicyModel, RewardModel, SimplifiedEnvironment
 from alignsim.config.schema import Evaluation
+from alignsim.envs.references import Tilted
 from alignsim.evaluation.value import policy_value, soft_optimal_value
-from alignsim.methods.base import Monitor, Task
+from alignsim.methods.base import Monitor, TrainingInputs
 from alignsim.methods.dpo import DPO, train_policy_with_dpo
-from alignsim.methods.preference_fit import Supervised
+from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import RLHF
 from alignsim.methods.two_stage import train_reward_model
@@ -141,7 +142,7 @@ def test_what_is_written_is_what_the_readable_logits_say(network, vocab_size, ki
     policy, prompts = shaken(PolicyModel(env, network)), env.prompts("test", 5)
     uniforms = env.streams.uniform("test", (5, 40, 4))
     leaves = with_gradients(policy)
-    responses, log_ratio = policy.writer()(prompts, uniforms)
+    responses, log_ratio = policy.sampler()(prompts, uniforms)
     logits = policy.network.logits(policy.parameters, prompts, responses)
     below = (logits + env.reference_log_probs(prompts, responses)).softmax(-1).cumsum(-1)[..., :-1]
     clear = ((uniforms[..., None] - below).abs() > 1e-5).all(-1)
@@ -152,7 +153,7 @@ def test_what_is_written_is_what_the_readable_logits_say(network, vocab_size, ki
     for ours, theirs in zip(*(torch.autograd.grad(x.sin().sum(), leaves) for x in (log_ratio, read)), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-4)
     with torch.no_grad():
-        again, unread = policy.writer()(prompts, uniforms)
+        again, unread = policy.sampler()(prompts, uniforms)
     assert torch.equal(again, responses)
     assert torch.allclose(unread, read, atol=1e-5)
 
@@ -161,7 +162,7 @@ def test_what_is_written_is_what_the_readable_logits_say(network, vocab_size, ki
 def test_a_writer_follows_the_parameters_as_they_are_trained(network):
     env = environment()
     policy, prompts = PolicyModel(env, network), env.prompts("test", 4)
-    write, uniforms = policy.writer(), env.streams.uniform("test", (4, 30, 4))
+    write, uniforms = policy.sampler(), env.streams.uniform("test", (4, 30, 4))
     before, _ = write(prompts, uniforms)
     with torch.no_grad():
         for name, p in shaken(PolicyModel(env, network)).parameters.items():
@@ -175,7 +176,7 @@ def test_a_writer_follows_the_parameters_as_they_are_trained(network):
 @every_network
 @pytest.mark.parametrize("tilt", [0.0, 0.7])
 def test_the_gradient_through_prefixes_is_that_through_whole_responses(network, vocab_size, tilt):
-    env = environment(vocab_size=vocab_size, reference_tilt=tilt)
+    env = environment(vocab_size=vocab_size, reference=Tilted(tilt))
     policy = shaken(PolicyModel(env, network))
     prompts, every, leaves = env.prompts("test", 5), env.all_responses().expand(2, 5, -1, -1), with_gradients(policy)
     weights = torch.randn(2, 5, every.shape[2], generator=torch.Generator().manual_seed(1))
@@ -242,7 +243,7 @@ def test_a_response_may_be_a_single_token(network):
     env = environment(1.0, output_dim=1, vocab_size=3)
     policy, prompts = PolicyModel(env, network), env.prompts("test", 4)
     leaves = with_gradients(policy)
-    responses, log_ratio = policy.writer()(prompts, env.streams.uniform("test", (4, 5, 1)))
+    responses, log_ratio = policy.sampler()(prompts, env.streams.uniform("test", (4, 5, 1)))
     assert responses.shape == (2, 4, 5, 1)
     assert all(torch.isfinite(g).all() for g in torch.autograd.grad(log_ratio.sum(), leaves))
     assert torch.allclose(policy.log_ratio_of_all(prompts), torch.zeros(()))
@@ -360,7 +361,7 @@ def test_a_scalar_reward_may_be_any_function_of_the_last_token_too(network):
     assert (rewards.std(-1) > 1e-3).all()
 
 
-def test_a_linear_scalar_reward_has_the_features_of_the_policy_and_no_normaliser():
+def test_a_linear_scalar_reward_has_the_features_of_the_policy_and_no_normalizer():
     env = environment(1.0, vocab_size=3)
     reward_model = shaken(reward_model_of(env, Linear(), "scalar", beta=0.3))
     prompts, every = env.prompts("test", 3), env.all_responses().expand(2, 3, -1, -1)
@@ -385,7 +386,7 @@ def test_an_implicit_rewards_soft_optimal_policy_is_the_policy_that_implies_it(n
 @pytest.mark.parametrize("beta", [0.5, 0.3])
 def test_fitting_an_implicit_reward_is_dpo(network, beta):
     """The same losses and the same weights for the same seed: bit for bit where beta is a power of two."""
-    env, settings = environment(), Supervised(steps=50, batch_size=40, validate_every=10)
+    env, settings = environment(), PreferenceFitConfig(steps=50, batch_size=40, validate_every=10)
     model = ModelConfig(network, RewardModelConfig(reads="tokens", head="implicit"))
     policy = train_policy_with_dpo(env, beta=beta, model=model, settings=settings)
     reward_model = train_reward_model(env, beta=beta, model=model, settings=settings)
@@ -399,28 +400,28 @@ def test_fitting_an_implicit_reward_is_dpo(network, beta):
 @every_network
 @every_head
 def test_every_network_and_head_trains_and_a_seed_alone_is_that_seed_among_others(network, head):
-    rlhf = RLHF(Supervised(steps=50, learning_rate=1e-2), RLOO(steps=20, prompts=8))
+    rlhf = RLHF(PreferenceFitConfig(steps=50, learning_rate=1e-2), RLOO(steps=20, prompts_per_step=8))
     model = ModelConfig(network, RewardModelConfig(HEADS[head], head))
     found = []
     for stack in ((7, 3), (7,)):
         env = environment(1.0, seeds=stack, n_pairs=800)
-        trained = rlhf.train(Task(env, env.preference_data(), model, 0.5, Monitor()))
+        trained = rlhf.train(TrainingInputs(env, env.preference_data(), model, 0.5, Monitor()))
         assert (trained.fit.validation_loss < math.log(2)).any()
         found.append(trained)
     among, alone = found
     for name, p in alone.policy.parameters.items():
         assert torch.allclose(p[0], among.policy.parameters[name][0], atol=2e-3), name
     rewards = [trained.reward_model.of_all(trained.policy.env.prompts("test", 3))[0] for trained in (alone, among)]
-    centred = [of_all - of_all.mean() for of_all in rewards]  # no pair decides the mean
-    assert torch.allclose(*centred, atol=1e-4)
-    assert centred[0].std() > 0.001
+    centered = [of_all - of_all.mean() for of_all in rewards]  # no pair decides the mean
+    assert torch.allclose(*centered, atol=1e-4)
+    assert centered[0].std() > 0.001
 
 
 @every_network
 def test_dpo_improves_every_network(network):
     env = environment(1.0, n_pairs=1000)
-    trained = DPO(Supervised(steps=100, learning_rate=1e-2)).train(
-        Task(env, env.preference_data(), ModelConfig(network), 0.5, Monitor())
+    trained = DPO(PreferenceFitConfig(steps=100, learning_rate=1e-2)).train(
+        TrainingInputs(env, env.preference_data(), ModelConfig(network), 0.5, Monitor())
     )
     value = policy_value(trained.policy, 0.5, env.prompts("evaluation", 50), Evaluation()).value
     assert (value > 0.1 * env.optimal_value(0.5)).all()

@@ -6,12 +6,12 @@ import torch
 from alignsim import PolicyModel, RewardModel, SimplifiedEnvironment
 from alignsim.config.schema import Evaluation
 from alignsim.evaluation.value import policy_value, soft_optimal_value
-from alignsim.models.heads import centred_head, log_ratio_head
+from alignsim.models.heads import centered_head, log_ratio_head
 from alignsim.models.made import MADE
 from alignsim.models.made_kernels import differentiable_scores
-from alignsim.models.network import by_response
+from alignsim.models.network import to_kernel_layout
 
-NETWORKS = [MADE(), MADE(hidden_dim=5, n_layers=1), MADE(hidden_dim=21, n_layers=3), MADE(prefix=False)]
+NETWORKS = [MADE(), MADE(hidden_dim=5, n_layers=1), MADE(hidden_dim=21, n_layers=3), MADE(autoregressive=False)]
 
 
 def double(parameters, scale=0.5):
@@ -52,7 +52,7 @@ def by_hand(net, parameters, prompts, responses, head):
 def test_scores_and_their_hand_derived_gradient_are_those_of_autograd(network, vocab_size, kind):
     _, net, parameters, prompts, responses = world(network, vocab_size)
     reference = torch.randn(2, 7, 3, 4, vocab_size, dtype=torch.float64).log_softmax(-1)
-    heads = {"log ratio": log_ratio_head(by_response(reference)), "reward": centred_head(0.3)}
+    heads = {"log ratio": log_ratio_head(to_kernel_layout(reference)), "reward": centered_head(0.3)}
     readable = {
         "log ratio": lambda logits, tokens: (((logits + reference).log_softmax(-1) - reference) * tokens).sum((-1, -2)),
         "reward": lambda logits, tokens: 0.3 * ((logits - logits.mean(-1, keepdim=True)) * tokens).sum((-1, -2)),
@@ -69,8 +69,8 @@ def test_scores_and_their_hand_derived_gradient_are_those_of_autograd(network, v
 def test_in_single_precision_the_gradient_is_autograds_to_a_millionth(network):
     _, net, parameters, prompts, responses = world(network, 2)
     single = {name: p.float() for name, p in parameters.items()}
-    ours, gradients = by_hand(net, single, prompts.float(), responses, centred_head(0.3))
-    theirs, exact = by_hand(net, parameters, prompts, responses, centred_head(0.3))
+    ours, gradients = by_hand(net, single, prompts.float(), responses, centered_head(0.3))
+    theirs, exact = by_hand(net, parameters, prompts, responses, centered_head(0.3))
     theirs = theirs.detach()
     assert torch.allclose(ours.detach().double(), theirs, atol=1e-6 * theirs.abs().max().item())
     for gradient, expected in zip(gradients, exact, strict=True):
@@ -121,7 +121,7 @@ def test_what_is_written_is_scored_as_it_would_be_read(env_class, vocab_size):
     policy.parameters = policy.network.masked({name: p.float() for name, p in double(policy.parameters).items()})
     leaves = [p.requires_grad_(True) for p in policy.parameters.values()]
     prompts = env.prompts("test", 5)
-    responses, log_ratio = policy.writer()(prompts, env.streams.uniform("test", (5, 50, 4)))
+    responses, log_ratio = policy.sampler()(prompts, env.streams.uniform("test", (5, 50, 4)))
     assert len(torch.unique(responses)) == vocab_size
     read = policy.log_ratio(prompts, responses)
     assert torch.allclose(log_ratio, read, atol=1e-5)
@@ -200,7 +200,7 @@ def test_the_weights_of_a_pass_must_not_change_before_its_gradient():
     leaves = {name: p.requires_grad_(True) for name, p in parameters.items()}
     with torch.no_grad():
         passed = net.kernels.forward(leaves, prompts, responses)
-    scores = differentiable_scores(net.kernels, leaves, *passed, centred_head(1.0))
+    scores = differentiable_scores(net.kernels, leaves, *passed, centered_head(1.0))
     with torch.no_grad():
         leaves["output.weight"].add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -212,7 +212,7 @@ def test_the_gradient_of_a_pass_can_be_taken_once():
     leaves = {name: p.requires_grad_(True) for name, p in parameters.items()}
     with torch.no_grad():
         passed = net.kernels.forward(leaves, prompts, responses)
-    total = differentiable_scores(net.kernels, leaves, *passed, centred_head(1.0)).sum()
+    total = differentiable_scores(net.kernels, leaves, *passed, centered_head(1.0)).sum()
     total.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="was taken before"):
         total.backward()

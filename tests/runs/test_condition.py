@@ -4,7 +4,7 @@ from alignsim import SimplifiedEnvironment, run_experiment
 from alignsim.config.schema import Evaluation
 from alignsim.evaluation.measures import DIVERGED, MEASURES
 from alignsim.methods.dpo import DPO
-from alignsim.methods.preference_fit import Supervised
+from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import RLHF
 from alignsim.runs.condition import Condition, run_condition
@@ -15,7 +15,7 @@ def environment(complexity_factor):
 
 
 def test_run_experiment_gives_a_tidy_table_of_both_methods_in_both_environments():
-    short = Supervised(steps=30)
+    short = PreferenceFitConfig(steps=30)
     methods = {"rlhf": RLHF(short, RLOO(steps=10)), "dpo": DPO(short)}
     table = run_experiment(environment(2.0), environment(1.0), num_iterations=3, methods=methods)
     assert list(table.columns) == ["method", "env", "seed", *MEASURES, *DIVERGED]
@@ -38,8 +38,11 @@ def test_no_seeds_is_refused():
 def test_long_responses_over_many_tokens_train_and_are_measured_without_a_table_of_them():
     """There are 16 ** 64 of them."""
     env = SimplifiedEnvironment(4, 64, 2.0, vocab_size=16, seeds=(0, 1), n_pairs=60)
-    short, evaluation = Supervised(steps=6, batch_size=20), Evaluation(prompts=10, samples=4, pairs=20, curve_prompts=4)
-    for method in (DPO(short), RLHF(short, RLOO(steps=4, prompts=3))):
+    short, evaluation = (
+        PreferenceFitConfig(steps=6, batch_size=20),
+        Evaluation(prompts=10, samples=4, pairs=20, curve_prompts=4),
+    )
+    for method in (DPO(short), RLHF(short, RLOO(steps=4, prompts_per_step=3))):
         results = run_condition(Condition(method, env, evaluation=evaluation)).results
         assert results[["value", "kl", "pair_accuracy"]].notna().all(axis=None)
         assert (results.value_standard_error > 0).all()

@@ -4,13 +4,13 @@ import pytest
 
 from alignsim import SimplifiedEnvironment
 from alignsim.methods.dpo import DPO
-from alignsim.methods.preference_fit import Supervised
+from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import RLHF
 from alignsim.runs.condition import Condition, run_condition
 from alignsim.runs.storage.versions import RESULTS_VERSION
 
-SHORT = Supervised(steps=200)
+SHORT = PreferenceFitConfig(steps=200)
 METHODS = {"dpo": DPO(SHORT), "rlhf": RLHF(SHORT, RLOO(steps=100, learning_rate=3e-3, weight_decay=0.01))}
 
 #: The values of seeds 0 and 1, by the version of the results that they are of.

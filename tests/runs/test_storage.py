@@ -10,8 +10,16 @@ import pytest
 import torch
 
 from alignsim.evaluation.measures import MEASURES
-from alignsim.runs.storage.atomic import DamagedError, write_whole
-from alignsim.runs.storage.table import SHOWN, Table, by_seed, mean_regret, parse_results, results_table, span
+from alignsim.runs.storage.atomic import CorruptFileError, write_atomically
+from alignsim.runs.storage.table import (
+    SHOWN,
+    Table,
+    by_seed,
+    format_seed_ranges,
+    mean_regret,
+    parse_results,
+    results_table,
+)
 from alignsim.runs.storage.tensors import stacked
 from alignsim.runs.storage.versions import RESULTS_VERSION, code_stamp
 
@@ -47,7 +55,7 @@ def test_rows_are_read_as_they_were_written():
     ],
 )
 def test_damaged_rows_are_refused(damage, told):
-    with pytest.raises(DamagedError, match=told):
+    with pytest.raises(CorruptFileError, match=told):
         parse_results(damage(content([0, 1])))
 
 
@@ -57,7 +65,7 @@ def test_no_cut_is_taken_for_a_whole_table():
     for end in range(len(good)):
         try:
             found = set(parse_results(good[:end]).rows)
-        except DamagedError:
+        except CorruptFileError:
             continue
         assert found < wholes, "at the end of a line: those seeds are whole, the others are trained again"
         assert good[:end].endswith(b"\n")
@@ -65,14 +73,14 @@ def test_no_cut_is_taken_for_a_whole_table():
 
 def test_an_error_while_writing_leaves_every_file_as_it_was(tmp_path):
     a, b = tmp_path / "a", tmp_path / "b"
-    write_whole({a: lambda path: path.write_text("old"), b: lambda path: path.write_text("old")})
+    write_atomically({a: lambda path: path.write_text("old"), b: lambda path: path.write_text("old")})
 
     def fail(path):
         path.write_text("half")
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        write_whole({a: lambda path: path.write_text("new"), b: fail})
+        write_atomically({a: lambda path: path.write_text("new"), b: fail})
     assert a.read_text() == b.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
@@ -94,7 +102,7 @@ def test_weights_are_stacked_by_seed_and_the_newer_ones_count():
 
 def regrets(*values, diverged=()):
     """Rows of seeds with the same number in every measure that is shown, NaN where it is None."""
-    columns = [*SHOWN, "value", "diverged", "diverged_phase", "diverged_step"]
+    columns = [*SHOWN, "value", "diverged", "diverged_stage", "diverged_step"]
     cells = [[*["" if value is None else str(value)] * len(SHOWN), "0.5"] for value in values]
     ends = [["True", "rl", "7"] if seed in diverged else ["False", "", ""] for seed in range(len(values))]
     return Table(columns, {seed: [*cells[seed], *ends[seed]] for seed in range(len(values))})
@@ -142,9 +150,9 @@ def test_a_condition_has_a_mean_regret_where_every_seed_counts():
 
 
 def test_seeds_in_words():
-    assert span(range(64)) == "0 to 63"
-    assert span([4]) == "4"
-    assert span([0, 1, 5, 6, 7]) == "0, 1, 5 to 7"
+    assert format_seed_ranges(range(64)) == "0 to 63"
+    assert format_seed_ranges([4]) == "4"
+    assert format_seed_ranges([0, 1, 5, 6, 7]) == "0, 1, 5 to 7"
 
 
 def test_the_stamp_of_alignsims_own_code_is_a_version_alone():

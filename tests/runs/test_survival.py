@@ -17,8 +17,8 @@ from tests.commands import TINY, only_folder, run, run_afresh, start, start_afre
 
 #: Two chunks of two stages each, saved at every opportunity; some seconds of training.
 LONG = [
-    *("method=rlhf", *TINY[:-2], "device=cpu", "seeds.count=4", "seeds.chunk=2", "checkpoint_every=0"),
-    *("method.supervised.steps=300", "method.supervised.patience=1000", "method.rl.steps=500"),
+    *("method=rlhf", *TINY[:-2], "device=cpu", "seeds.count=4", "seeds.per_stack=2", "checkpoint_every=0"),
+    *("method.*_fit.steps=300", "method.*_fit.patience=1000", "method.rl.steps=500"),
 ]
 
 
@@ -190,7 +190,7 @@ def test_an_error_in_one_process_stops_the_others_and_is_told_as_it_was(tmp_path
         "        return super().loss(policy, pairs, beta)\n"
     )
     arguments = ["method=dpo", "method._target_=odd.Odd", *TINY, "seeds.count=4", "threads=2"]
-    arguments += ["method.supervised.steps=100000", "method.supervised.patience=100000"]
+    arguments += ["method.*_fit.steps=100000", "method.*_fit.patience=100000"]
     output = run("train", *arguments, cwd=tmp_path, code=1, env={"PYTHONPATH": str(tmp_path)})
     assert "failed: ArithmeticError: no such number" in output
     assert "kept: 0 of 4" not in output

@@ -51,7 +51,7 @@ def test_the_defaults_in_yaml_are_the_defaults_in_code(group, option):
 
 
 @pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "method/rl"])
-def test_the_defaults_of_an_optimiser_in_yaml_are_its_defaults_in_code(option):
+def test_the_defaults_of_an_optimizer_in_yaml_are_its_defaults_in_code(option):
     values = composed(f"method/rl={option}")["method"]
     assert values["rl"] == to_plain(import_class(values["rl"]["_target_"])())
     if option != "rloo":  # an option of its own, to sweep over, whose reward model is tuned with it
@@ -139,7 +139,7 @@ def test_the_hash_is_that_of_the_condition_and_of_nothing_else():
         assert load(composed(same)).hash == base, same
     assert load(composed("env=no_gap", "env.complexity_factor=2.0")).hash == base
     others = ["beta=0.4", "env=no_gap", "env.label_noise=0.1", "method=dpo", "model.policy.hidden_dim=32"]
-    others += ["env.reference_tilt=0.5", "env.coverage=0.5", "env.preferences=deterministic"]
+    others += ["env.reference=tilted", "env.coverage=0.5", "env.preferences=deterministic"]
     others += ["method.rl.steps=100", "evaluation.prompts=100", "model.reward.reads=tokens"]
     others += ["model.reward.head=scalar", "model=implicit", "model=linear", "model=transformer"]
     assert len({base, *(load(composed(other)).hash for other in others)}) == len(others) + 1
@@ -160,7 +160,7 @@ def test_every_problem_is_told_at_once_with_key_value_and_what_is_allowed():
         "env.vocab_size=1: must be greater than or equal to 2",
         "env.n_pair=10: unknown key; did you mean n_pairs? keys of env:",
         "env.seeds=[1]: unknown key",
-        "method.rl.samples=1: must be greater than or equal to 2",
+        "method.rl.samples_per_prompt=1: must be greater than or equal to 2",
         "beta=NaN: must be a finite number",
         "device=tpu: must be auto, cpu, cuda or cuda:N",
         "study=../../x: must be one folder name",

@@ -33,7 +33,7 @@ def _same(value: Any, wanted: Any) -> bool:
     return bool(value == wanted) if numbers else str(value) == str(wanted)
 
 
-def sides(claim: Claim) -> dict[str, Selection]:
+def claim_conditions(claim: Claim) -> dict[str, Selection]:
     """The conditions that a claim is about, each by the part of the claim that names it."""
     places = {"where": claim.where} | ({} if claim.elsewhere is None else {"elsewhere": claim.elsewhere})
     named = {"condition": claim.condition} | ({} if claim.baseline is None else {"baseline": claim.baseline})
@@ -82,7 +82,7 @@ def _ambiguities(claim: Claim, conditions: Sequence[Mapping[str, Any]]) -> list[
     """What keeps a claim from being about just the conditions that it needs, in words."""
     told: list[str] = []
     digests: dict[str, dict[Any, set[str]]] = {}
-    for part, selection in sides(claim).items():
+    for part, selection in claim_conditions(claim).items():
         meant = [condition for condition in conditions if matches(selection, condition)]
         groups = by_value_of(claim, meant)
         digests[part] = {value: {condition[CONDITION] for condition in group} for value, group in groups.items()}

@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from alignsim.config.claims import Claim
 from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem
-from alignsim.runs.storage.atomic import clear_leftovers, write_whole
+from alignsim.runs.storage.atomic import clear_leftovers, write_atomically
 from alignsim.runs.storage.folder import RESULTS, STATUS
 from alignsim.runs.storage.lock import study_lock
 from alignsim.runs.train_config import to_plain
@@ -41,7 +41,7 @@ class Registered:
 
     claim: Claim
     registered: str
-    before_data: bool
+    registered_before_training: bool
     seeds: int
     earlier: list[Claim] = field(default_factory=list)
 
@@ -122,5 +122,5 @@ def register(study: Path, question: str, claims: Mapping[str, Claim], seeds: int
         registry = Registry(question or before.question, command, made)
         if (registry.question, registry.claims) != (before.question, before.claims):
             text = yaml.safe_dump(to_plain(registry), sort_keys=False, allow_unicode=True, width=100)
-            write_whole({study / CLAIMS: lambda path: path.write_text(_HEADER + text, encoding="utf-8")})
+            write_atomically({study / CLAIMS: lambda path: path.write_text(_HEADER + text, encoding="utf-8")})
     return told

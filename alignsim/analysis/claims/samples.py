@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from alignsim.analysis.claims.conditions import by_value_of, matches, problems_of, sides
+from alignsim.analysis.claims.conditions import by_value_of, claim_conditions, matches, problems_of
 from alignsim.analysis.statistics import Numbers, rank_correlations
 from alignsim.analysis.study import Study, condition_keys
 from alignsim.config.claims import Claim
@@ -58,7 +58,7 @@ def evidence_of(study: Study, claim: Claim) -> Evidence:
     conditions = cast("list[dict[str, Any]]", found)
     if problems := problems_of({"it": claim}, conditions):
         raise NoEvidenceError("; ".join(problem.message for problem in problems))
-    meant = {part: [c for c in conditions if matches(chosen, c)] for part, chosen in sides(claim).items()}
+    meant = {part: [c for c in conditions if matches(chosen, c)] for part, chosen in claim_conditions(claim).items()}
     groups = {part: by_value_of(claim, members) for part, members in meant.items()}
     everywhere = set.intersection(*(set(by_value) for by_value in groups.values()))
     along = [value for value in groups["condition"] if value in everywhere]

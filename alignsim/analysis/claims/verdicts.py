@@ -1,4 +1,4 @@
-"""Judging claims: what the finished seeds of a study say about each prediction, whoever it favours.
+"""Judging claims: what the finished seeds of a study say about each prediction, whoever it favors.
 
 A verdict follows from numbers alone: the per-seed differences that a claim is about, the interval of their mean against
 the claim's margin, and p-values corrected for the number of claims of the study.
@@ -114,7 +114,7 @@ class Verdict:
             "missing_seeds": self.missing,
             "seeds_needed": self.needed,
             "registered": self.made.registered,
-            "made_before_training": self.made.before_data,
+            "made_before_training": self.made.registered_before_training,
             "seeds_registered": self.made.seeds,
             "earlier": [to_plain(earlier) for earlier in self.made.earlier],
             "notes": list(self.notes),

@@ -1,1 +1,1 @@
-"""How a policy is improved against a reward: one file for each optimiser, `conf/method/rl/`."""
+"""How a policy is improved against a reward: one file for each optimizer, `conf/method/rl/`."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
@@ -11,8 +9,8 @@ from alignsim._lazy import torch
 from alignsim.config.problems import Problem
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
-from alignsim.methods.on_policy import Reward, Stage, Step
-from alignsim.methods.rl.base import PolicyOptimiser
+from alignsim.methods.on_policy import Batch, OnPolicyLearner, Reward
+from alignsim.methods.rl.base import PolicyOptimizer
 from alignsim.models.policy import PolicyModel
 from alignsim.models.reward import RewardModel
 
@@ -21,7 +19,7 @@ MOST_RESPONSES = 4096
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class ExactGradient(PolicyOptimiser):
+class ExactGradient(PolicyOptimizer):
     """`conf/method/rl/exact.yaml`: only the prompts of a step are random."""
 
     steps: PositiveInt = 1908
@@ -37,16 +35,32 @@ class ExactGradient(PolicyOptimiser):
         told = f"lists all env.vocab_size ** env.output_dim = {shown} responses: at most {MOST_RESPONSES}"
         return [Problem("_target_", f"{type(self).__module__}.{type(self).__qualname__}", told)]
 
-    def stage(self, policy: PolicyModel, reward: Reward, beta: float) -> Stage:
+    def learner(self, policy: PolicyModel, reward: Reward, beta: float) -> OnPolicyLearner:
         """The policy, trained on fresh prompts."""
-        env = policy.env
+        return _ExactLearner(policy, reward, self.prompts_per_step, beta)
 
-        def steps(n_steps: int, block: int) -> Iterator[Step]:
-            for x in env.prompts("rl", n_steps * self.prompts, block=block).split(self.prompts, dim=1):
-                rewards, divergence = expectations(policy, reward, x)
-                yield Step(rewards.detach(), divergence.detach(), iter([(beta * divergence - rewards).mean((1, 2))]))
 
-        return Stage(policy.parameters, steps)
+class _ExactLearner(OnPolicyLearner):
+    """Learns from the expectation over all responses."""
+
+    def __init__(self, policy: PolicyModel, reward: Reward, prompts_per_step: int, beta: float) -> None:
+        self._policy, self.parameters, self.buffers = policy, policy.parameters, {}
+        self._reward, self._prompts_per_step, self._beta = reward, prompts_per_step, beta
+
+    def draw(self, n_steps: int, block: int) -> None:
+        prompts = self._policy.env.prompts("rl", n_steps * self._prompts_per_step, block=block)
+        self._prompts = prompts.split(self._prompts_per_step, dim=1)
+
+    def batch(self, index: int) -> Batch:
+        prompts = self._prompts[index]
+        rewards, kl = expectations(self._policy, self._reward, prompts)
+        nothing = prompts.new_empty(*prompts.shape[:2], 0, self._policy.env.output_dim, dtype=torch.long)
+        return Batch(self._policy, prompts, nothing, rewards, kl)
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        loss = (self._beta * batch.log_ratio - batch.rewards).mean((1, 2))
+        batch.rewards = batch.rewards.detach()
+        return loss
 
 
 def expectations(policy: PolicyModel, reward: Reward, prompts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

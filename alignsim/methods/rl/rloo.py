@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -10,8 +9,9 @@ from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
-from alignsim.methods.losses import kl_penalised_reward, leave_one_out_advantage
-from alignsim.methods.rl.base import Batch, PolicyGradient
+from alignsim.methods.losses import kl_penalized_reward, leave_one_out_advantage
+from alignsim.methods.on_policy import Batch
+from alignsim.methods.rl.base import PolicyGradient
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -19,17 +19,17 @@ class RLOO(PolicyGradient):
     """`conf/method/rl/rloo.yaml`.
 
     Attributes:
-        samples: responses that the policy writes to each prompt, at least 2.
+        samples_per_prompt: responses that the policy writes to each prompt, at least 2.
     """
 
     steps: PositiveInt = 2538
     learning_rate: PositiveFloat = 2.16e-3
     weight_decay: NonNegativeFloat = 0.235
-    samples: Annotated[int, Field(ge=2)] = 4
+    samples_per_prompt: Annotated[int, Field(ge=2)] = 4
 
-    def losses(self, batch: Batch, beta: float) -> Iterator[torch.Tensor]:
-        """One, see `rloo_loss`."""
-        yield rloo_loss(batch.rewards, batch.log_ratio, beta)
+    def loss(self, batch: Batch, beta: float) -> torch.Tensor:
+        """`rloo_loss`, (S,)."""
+        return rloo_loss(batch.rewards, batch.log_ratio, beta)
 
 
 def rloo_loss(rewards: torch.Tensor, log_ratio: torch.Tensor, beta: float) -> torch.Tensor:
@@ -40,5 +40,5 @@ def rloo_loss(rewards: torch.Tensor, log_ratio: torch.Tensor, beta: float) -> to
         log_ratio: log pi - log ref of the same samples, with gradient, (S, B, K).
         beta: weight of the KL term.
     """
-    penalised = kl_penalised_reward(rewards, log_ratio.detach(), beta)
-    return -(leave_one_out_advantage(penalised) * log_ratio).mean((1, 2))
+    penalized = kl_penalized_reward(rewards, log_ratio.detach(), beta)
+    return -(leave_one_out_advantage(penalized) * log_ratio).mean((1, 2))

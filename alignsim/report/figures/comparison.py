@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from alignsim.analysis.statistics import Interval, three
 from alignsim.analysis.study import MANY_METHODS, Study, flat
 from alignsim.report.figures.layout import finish, new_figure
-from alignsim.report.figures.long import LEGEND_ROOM, Lane, draw_long
+from alignsim.report.figures.long import LEGEND_ROOM, ForestRow, forest_plot
 from alignsim.report.figures.means import ENDS, MOST_COMPARISONS, advantages, intervals, means
 from alignsim.report.figures.scales import mark_reference_and_optimum, value_limits
 from alignsim.report.figures.style import (
     VALUE_LABEL,
     Drawing,
-    Look,
+    SeriesStyle,
     broken,
     headline,
     interval_notes,
@@ -147,7 +147,9 @@ def _differences(setting: str, found: _Found, characters: int) -> str:
     return "\n".join(lines)
 
 
-def _draw_setting(axes: Axes, position: int, rows: pd.DataFrame, table: pd.DataFrame, styles: dict[str, Look]) -> None:
+def _draw_setting(
+    axes: Axes, position: int, rows: pd.DataFrame, table: pd.DataFrame, styles: dict[str, SeriesStyle]
+) -> None:
     """One lane for each variant: the seeds on its left, their mean and interval on its right."""
     lane = 0.8 / len(styles)
     for k, (variant, look) in enumerate(styles.items()):
@@ -156,10 +158,10 @@ def _draw_setting(axes: Axes, position: int, rows: pd.DataFrame, table: pd.DataF
             continue
         left = position + (k - len(styles) / 2) * lane
         dots = left + lane * np.linspace(0.08, 0.62, len(values))
-        axes.scatter(dots, values, s=14, color=look.colour, alpha=0.5, linewidths=0, marker=look.marker)
+        axes.scatter(dots, values, s=14, color=look.color, alpha=0.5, linewidths=0, marker=look.marker)
         mean, low, high, n = table.loc[table.variant == variant, list(ENDS)].iloc[0]
         errors = [[max(mean - low, 0)], [max(high - mean, 0)]] if n > 1 else None
-        axes.errorbar(left + 0.8 * lane, mean, errors, fmt=look.marker, color=look.colour, ms=6, capsize=5, lw=1.8)
+        axes.errorbar(left + 0.8 * lane, mean, errors, fmt=look.marker, color=look.color, ms=6, capsize=5, lw=1.8)
 
 
 def _rows(study: Study, settings: list[str], found: _Found) -> Figure:
@@ -180,7 +182,7 @@ def _rows(study: Study, settings: list[str], found: _Found) -> Figure:
         for group in [[variant] for variant in present] if apart else [present]:
             place = [flat(setting)] if len(settings) > 1 or not apart else []
             names.append(", ".join([*map(name_of, group), *place] if apart else place))
-            lanes.append([Lane(styles[v], ends[setting, v], seeds[setting, v].to_numpy()) for v in group])
+            lanes.append([ForestRow(styles[v], ends[setting, v], seeds[setting, v].to_numpy()) for v in group])
             told = [signed(by[setting]) for (v, _), by in found.items() if v in group and setting in by]
             written.append("\n".join(told[:4]))
-    return draw_long(names, lanes, written, VALUE_LABEL)
+    return forest_plot(names, lanes, written, VALUE_LABEL)

@@ -24,7 +24,7 @@ from alignsim.report.figures.style import (
     VALUE_LABEL,
     Dash,
     Drawing,
-    Look,
+    SeriesStyle,
     file_names,
     interval_notes,
     looks,
@@ -136,7 +136,7 @@ def _draw_sweep(sweep: _Sweep, name: str) -> Drawing:
     return finish(name, heading, _titles(sweep), _reading(sweep), figure, list(legend.values()), _notes(sweep))
 
 
-def _draw_lines(axes: Axes, sweep: _Sweep, rows: pd.DataFrame, look: Look) -> list[Line2D]:
+def _draw_lines(axes: Axes, sweep: _Sweep, rows: pd.DataFrame, look: SeriesStyle) -> list[Line2D]:
     """Draw a line for each combination of the other keys that vary; returns legend entries for these.
 
     Marks without lines where there are too many combinations; a level line where the number is none of the method's.
@@ -158,23 +158,23 @@ def _draw_lines(axes: Axes, sweep: _Sweep, rows: pd.DataFrame, look: Look) -> li
             _draw_level(axes, points, look, dash)
         else:
             x = known[sweep.key]
-            axes.plot(x, known["mean"], color=look.colour, marker=look.marker, linestyle=dash, ms=5)
-            axes.fill_between(x, known.low, known.high, color=look.colour, alpha=0.2, linewidth=0)
+            axes.plot(x, known["mean"], color=look.color, marker=look.marker, linestyle=dash, ms=5)
+            axes.fill_between(x, known.low, known.high, color=look.color, alpha=0.2, linewidth=0)
         if place:
             handles.append(Line2D([], [], color="0.3", linestyle=dash, label=place))
     return handles
 
 
-def _draw_level(axes: Axes, points: pd.DataFrame, look: Look, dash: Dash) -> None:
+def _draw_level(axes: Axes, points: pd.DataFrame, look: SeriesStyle, dash: Dash) -> None:
     """A method that has no such number is the same along the whole axis."""
-    axes.axhline(points["mean"].iloc[0], color=look.colour, linestyle=dash)
-    axes.axhspan(points.low.iloc[0], points.high.iloc[0], color=look.colour, alpha=0.15, linewidth=0)
+    axes.axhline(points["mean"].iloc[0], color=look.color, linestyle=dash)
+    axes.axhspan(points.low.iloc[0], points.high.iloc[0], color=look.color, alpha=0.15, linewidth=0)
 
 
-def _draw_marks(axes: Axes, table: pd.DataFrame, key: str, look: Look) -> None:
+def _draw_marks(axes: Axes, table: pd.DataFrame, key: str, look: SeriesStyle) -> None:
     errors = error_bars(table)
     axes.errorbar(
-        table[key], table["mean"], errors, fmt=look.marker, color=look.colour, ms=5, elinewidth=1, alpha=0.7, mew=0
+        table[key], table["mean"], errors, fmt=look.marker, color=look.color, ms=5, elinewidth=1, alpha=0.7, mew=0
     )
 
 

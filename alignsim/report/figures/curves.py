@@ -16,7 +16,7 @@ from alignsim.report.figures.scales import level_line
 from alignsim.report.figures.style import (
     Dash,
     Drawing,
-    Look,
+    SeriesStyle,
     broken,
     interval_notes,
     looks,
@@ -99,23 +99,23 @@ def draw(study: Study) -> list[Drawing]:
 def _carried_on(curves: pd.DataFrame) -> pd.DataFrame:
     """The curves with each seed that stopped before others of its stage kept at its last numbers."""
     stages = []
-    for (run, phase), stage in curves.groupby(["run", "phase"], sort=False):
-        wide = stage.drop(columns=["run", "phase"]).pivot_table(index="step", columns="seed", dropna=False)
+    for (run, stage), rows in curves.groupby(["run", "stage"], sort=False):
+        wide = rows.drop(columns=["run", "stage"]).pivot_table(index="step", columns="seed", dropna=False)
         taken = wide.notna().T.groupby(level=0).any().T  # whether any seed has a measure at a step
         carried = wide.ffill().where(taken.reindex(columns=wide.columns, level=0))
-        stages.append(carried.stack("seed", future_stack=True).reset_index().assign(run=str(run), phase=str(phase)))
+        stages.append(carried.stack("seed", future_stack=True).reset_index().assign(run=str(run), stage=str(stage)))
     return pd.concat(stages, ignore_index=True) if stages else curves
 
 
 def _before(curves: pd.DataFrame) -> pd.Series[float]:
     """The first validation loss of each row's stage and seed: as a rule that before its first step."""
     ordered = curves.sort_values("step")
-    return ordered.groupby(["run", "phase", "seed"]).validation_loss.transform("first").reindex(curves.index)
+    return ordered.groupby(["run", "stage", "seed"]).validation_loss.transform("first").reindex(curves.index)
 
 
 def _on_own_samples(curves: pd.DataFrame) -> pd.Series[bool]:
     """Which rows belong to a stage in which a policy learns from rewards of what it writes."""
-    return curves.learned_reward.notna().groupby([curves.run, curves.phase]).transform("any")
+    return curves.learned_reward.notna().groupby([curves.run, curves.stage]).transform("any")
 
 
 def _has_learned_from_pairs(curves: pd.DataFrame) -> pd.Series[bool]:
@@ -128,7 +128,7 @@ def _draw_curves(
     curves: pd.DataFrame,
     panels: list[_Panel],
     shown: list[str],
-    styles: dict[str, Look],
+    styles: dict[str, SeriesStyle],
     hidden: tuple[int, int],
 ) -> Drawing:
     width = float(np.clip(1.0 + 1.6 * len(shown), 7.2, 10.2))
@@ -166,27 +166,27 @@ def _draw_curves(
 
 
 def _draw_measure(
-    axes: dict[str, Axes], curves: pd.DataFrame, measure: str, styles: dict[str, Look], dash: Dash, band: bool
+    axes: dict[str, Axes], curves: pd.DataFrame, measure: str, styles: dict[str, SeriesStyle], dash: Dash, band: bool
 ) -> None:
     """One measure in the axes of every setting, a line for each variant."""
-    by = ["variant", "setting", "phase", "step"]
+    by = ["variant", "setting", "stage", "step"]
     known = _thinned(curves[[*by, "seed", measure]].dropna(subset=measure))
     table = means(known, by, measure) if band else known.groupby(by).agg(mean=(measure, "mean")).reset_index()
     for (variant, setting, _), points in table.groupby(by[:3]):
         look, width = styles[str(variant)], 1.8 if dash == "-" else 1.1
-        axes[str(setting)].plot(points.step, points["mean"], color=look.colour, linestyle=dash, lw=width)
+        axes[str(setting)].plot(points.step, points["mean"], color=look.color, linestyle=dash, lw=width)
         if dash == "-":
             marks = points.iloc[[-1]]
-            axes[str(setting)].plot(marks.step, marks["mean"], color=look.colour, marker=look.marker, ms=5)
+            axes[str(setting)].plot(marks.step, marks["mean"], color=look.color, marker=look.marker, ms=5)
         if band:
             axes[str(setting)].fill_between(
-                points.step, points.low, points.high, color=look.colour, alpha=0.2, linewidth=0
+                points.step, points.low, points.high, color=look.color, alpha=0.2, linewidth=0
             )
 
 
 def _thinned(known: pd.DataFrame) -> pd.DataFrame:
     """The rows at so many steps of each curve as are drawn, of those that all its seeds have reached."""
-    by = ["variant", "setting", "phase"]
+    by = ["variant", "setting", "stage"]
     counts = known.groupby([*by, "step"]).size().rename("n").reset_index()
     counts = counts[counts.n == counts.groupby(by).n.transform("max")]
     most = int(np.clip(_IN_A_CURVE / max(known.seed.nunique(), 1), 11, _MOST_POINTS))

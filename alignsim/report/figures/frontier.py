@@ -18,7 +18,7 @@ from alignsim.report.figures.layout import columns_of, finish, new_figure, place
 from alignsim.report.figures.means import error_bars, means
 from alignsim.report.figures.style import (
     Drawing,
-    Look,
+    SeriesStyle,
     broken,
     interval_notes,
     looks,
@@ -33,8 +33,8 @@ _MOST_PLACES, _MOST_VARIANTS, _MOST_PATHS = 4, 4, 8
 
 _READING = (
     "A policy that leaves the reference more (to the right, larger KL) can earn more true reward (upwards), up to the "
-    "grey line at most; beta decides how far it goes. "
-    "Where true reward falls while KL still grows, the policy follows errors of what was learned (over-optimisation), "
+    "gray line at most; beta decides how far it goes. "
+    "Where true reward falls while KL still grows, the policy follows errors of what was learned (over-optimization), "
     "or RL failed: then the learned reward falls too, and the computational part of the regret grows."
 )
 
@@ -72,7 +72,7 @@ def draw(study: Study) -> list[Drawing]:
     return [drawn]
 
 
-def _draw_place(axes: Axes, study: Study, rows: pd.DataFrame, styles: dict[str, Look]) -> list[Annotation]:
+def _draw_place(axes: Axes, study: Study, rows: pd.DataFrame, styles: dict[str, SeriesStyle]) -> list[Annotation]:
     """The bound, paths of training, final policies with intervals; returns what is written beside them."""
     labels, nearest = [], np.inf
     farthest = _draw_paths(axes, study, rows, styles)
@@ -86,7 +86,7 @@ def _draw_place(axes: Axes, study: Study, rows: pd.DataFrame, styles: dict[str, 
             reward["mean"],
             yerr=error_bars(reward),
             xerr=error_bars(kl),
-            color=look.colour,
+            color=look.color,
             marker=look.marker,
             ms=6,
             lw=1.6,
@@ -96,7 +96,7 @@ def _draw_place(axes: Axes, study: Study, rows: pd.DataFrame, styles: dict[str, 
         farthest, nearest = max(farthest, float(kl["mean"].max())), min(nearest, float(kl["mean"].min()))
         for x, y, beta in zip(kl["mean"], reward["mean"], kl[BETA], strict=True):
             labels.append(
-                axes.annotate(f"{beta:g}", (x, y), (5, 5), textcoords="offset points", fontsize=8, color=look.colour)
+                axes.annotate(f"{beta:g}", (x, y), (5, 5), textcoords="offset points", fontsize=8, color=look.color)
             )
     bound = rows.drop_duplicates([BETA, "seed"]).groupby(BETA).optimal_value.mean().dropna()
     if len(bound) and farthest > 0:  # nearer to the reference it would need larger betas than these
@@ -106,7 +106,7 @@ def _draw_place(axes: Axes, study: Study, rows: pd.DataFrame, styles: dict[str, 
     return labels
 
 
-def _draw_paths(axes: Axes, study: Study, rows: pd.DataFrame, styles: dict[str, Look]) -> float:
+def _draw_paths(axes: Axes, study: Study, rows: pd.DataFrame, styles: dict[str, SeriesStyle]) -> float:
     """Thin lines from the reference to each final policy, the mean over seeds; returns the largest KL."""
     if "run" not in rows:
         return 0.0
@@ -120,7 +120,7 @@ def _draw_paths(axes: Axes, study: Study, rows: pd.DataFrame, styles: dict[str, 
     curves = curves[counts == counts.groupby(curves.run).transform("max")]
     paths = curves.groupby(["variant", "run", "step"], as_index=False)[["true_kl", "true_reward"]].mean()
     for (variant, _), path in paths.groupby(["variant", "run"]):
-        axes.plot(path.true_kl, path.true_reward, color=styles[str(variant)].colour, lw=0.8, alpha=0.5, zorder=1)
+        axes.plot(path.true_kl, path.true_reward, color=styles[str(variant)].color, lw=0.8, alpha=0.5, zorder=1)
     return float(paths.true_kl.max()) if len(paths) else 0.0
 
 
@@ -180,7 +180,7 @@ def _notes(study: Study, rows: pd.DataFrame, hidden: int) -> list[str]:
     notes = [
         f"Marks: final policies, mean over {seed_counts(rows)} with its interval in both directions; beside them beta, "
         f"where there is room ({betas}). Thin lines: policies during training, mean over seeds, on fewer prompts; one "
-        "goes on beyond its mark where earlier weights were kept. Grey: the smallest over these betas of optimal value "
+        "goes on beyond its mark where earlier weights were kept. Gray: the smallest over these betas of optimal value "
         "+ beta KL, which every policy is below."
     ]
     notes[0] += more_of(hidden, "setting")

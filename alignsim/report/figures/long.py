@@ -16,7 +16,7 @@ from alignsim.report.figures.layout import WIDTH, new_figure
 from alignsim.report.figures.scales import mark_reference_and_optimum, value_limits
 from alignsim.report.figures.style import (
     Dash,
-    Look,
+    SeriesStyle,
     broken,
     shortened,
 )
@@ -28,23 +28,25 @@ LEGEND_ROOM = 4.5
 
 
 @dataclass(frozen=True)
-class Lane:
+class ForestRow:
     """What stands on one line of a row.
 
     Attributes:
-        look: its colour and marker.
+        look: its color and marker.
         interval: the mean and its interval.
         seeds: one number for each seed, drawn as faint marks.
         dash: of its interval.
     """
 
-    look: Look
+    look: SeriesStyle
     interval: Interval
     seeds: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     dash: Dash = "-"
 
 
-def draw_long(names: Sequence[str], rows: Sequence[Sequence[Lane]], written: Sequence[str], label: str) -> Figure:
+def forest_plot(
+    names: Sequence[str], rows: Sequence[Sequence[ForestRow]], written: Sequence[str], label: str
+) -> Figure:
     """Draw a row for each name, from the top down.
 
     Args:
@@ -89,10 +91,10 @@ def _cut(names: Sequence[str]) -> list[str]:
     return cut
 
 
-def _draw_lane(axes: Axes, y: float, lane: Lane) -> None:
+def _draw_lane(axes: Axes, y: float, lane: ForestRow) -> None:
     mean, low, high, n = lane.interval
     look = lane.look
-    axes.scatter(lane.seeds, np.full(len(lane.seeds), y), s=7, color=look.colour, alpha=0.3, linewidths=0, marker="o")
+    axes.scatter(lane.seeds, np.full(len(lane.seeds), y), s=7, color=look.color, alpha=0.3, linewidths=0, marker="o")
     if n > 1:
-        axes.plot([low, high], [y, y], color=look.colour, lw=1.6, linestyle=lane.dash, solid_capstyle="butt")
-    axes.plot([mean], [y], marker=look.marker, color=look.colour, ms=4.5, linestyle="none")
+        axes.plot([low, high], [y, y], color=look.color, lw=1.6, linestyle=lane.dash, solid_capstyle="butt")
+    axes.plot([mean], [y], marker=look.marker, color=look.color, ms=4.5, linestyle="none")

@@ -59,10 +59,10 @@ def _draw_map(study: Study, pair: tuple[str, str], x: str, y: str) -> list[Drawi
     figure = new_figure(width, 0.6 + (height + 0.4) * len(tables))
     grid = figure.subplots(len(tables), 1, squeeze=False, sharex=True)
     for axes, ((variant, baseline), table) in zip(grid[:, 0], tables.items(), strict=True):
-        colours = _diverging(*(looks(study.rows)[name].colour for name in (baseline, variant)))
+        colors = _diverging(*(looks(study.rows)[name].color for name in (baseline, variant)))
         means = _cells(table, table["mean"], x, y, columns, rows)
         axes.pcolormesh(
-            np.arange(len(columns) + 1), np.arange(len(rows) + 1), means, cmap=colours, norm=norm, ec="white", lw=1
+            np.arange(len(columns) + 1), np.arange(len(rows) + 1), means, cmap=colors, norm=norm, ec="white", lw=1
         )
         _write(axes, table, (x, y), columns, rows, most, cell)
         _draw_tie_line(axes, means)
@@ -74,7 +74,7 @@ def _draw_map(study: Study, pair: tuple[str, str], x: str, y: str) -> list[Drawi
         axes.set_yticks(np.arange(len(rows)) + 0.5, [f"{v:g}" for v in rows])
         axes.tick_params(length=0)
         axes.set_ylabel(name_of_key(y))
-        bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, pad=0.02)
+        bar = figure.colorbar(ScalarMappable(norm, colors), ax=axes, pad=0.02)
         bar.set_label(f"{name_of(variant)} - {name_of(baseline)}", fontsize=9)
     grid[-1, 0].set_xlabel(axis_name(x))
     first, second = (name_of_key(key) for key in pair)
@@ -103,7 +103,7 @@ def _write(
     for place, interval in zip(table[list(keys)].itertuples(index=False), intervals(table), strict=True):
         column, row = np.searchsorted(columns, place[0]), np.searchsorted(rows, place[1])
         missing[row, column] = False
-        colour = "white" if abs(interval.mean) > 0.7 * most else "black"
+        color = "white" if abs(interval.mean) > 0.7 * most else "black"
         roomy = cell > 0.95 and interval.n > 1
         size = 10 if cell > 0.6 else 8
         digits = 3 if cell > 1.2 else 2
@@ -111,11 +111,11 @@ def _write(
         text = f"{mean:+.{digits}f}"
         text = text if cell > 0.5 else text.replace("0.", ".", 1)
         axes.text(
-            column + 0.5, row + (0.58 if roomy else 0.5), text, ha="center", va="center", fontsize=size, color=colour
+            column + 0.5, row + (0.58 if roomy else 0.5), text, ha="center", va="center", fontsize=size, color=color
         )
         if roomy:
             ends = f"[{low:.{digits}f}, {high:.{digits}f}]"
-            axes.text(column + 0.5, row + 0.34, ends, ha="center", va="center", fontsize=7.5, color=colour)
+            axes.text(column + 0.5, row + 0.34, ends, ha="center", va="center", fontsize=7.5, color=color)
     for row, column in np.argwhere(missing):
         axes.fill_between(
             [column, column + 1], row, row + 1, facecolor="white", edgecolor="0.8", hatch="//", linewidth=0
@@ -152,9 +152,9 @@ def _notes(study: Study) -> list[str]:
 
 
 def _diverging(low: str, high: str) -> LinearSegmentedColormap:
-    """From one colour over near white to another, in equal steps of CIELAB and as dark at both ends."""
+    """From one color over near white to another, in equal steps of CIELAB and as dark at both ends."""
     white = np.array([96.0, 0.0, 0.0])
-    ends = [np.array([45.0, *_to_lab(np.array(to_rgb(colour)))[1:]]) for colour in (low, high)]
+    ends = [np.array([45.0, *_to_lab(np.array(to_rgb(color)))[1:]]) for color in (low, high)]
     t = np.linspace(0, 1, 65)[:, None]
     lab = np.concatenate([ends[0] + t * (white - ends[0]), (white + t * (ends[1] - white))[1:]])
     return LinearSegmentedColormap.from_list("advantage", [tuple(c) for c in _to_rgb(lab)])

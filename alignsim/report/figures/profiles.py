@@ -40,9 +40,9 @@ def draw(study: Study) -> list[Drawing]:
     for (variant, look), dash in zip(styles.items(), _DASHES, strict=False):
         profile = np.array([interval[:3] for interval in performance_profile(scores[variant], levels)])
         axes.plot(
-            levels, profile[:, 0], color=look.colour, linestyle=dash, lw=1.8, marker=look.marker, markevery=12, ms=5
+            levels, profile[:, 0], color=look.color, linestyle=dash, lw=1.8, marker=look.marker, markevery=12, ms=5
         )
-        axes.fill_between(levels, profile[:, 1], profile[:, 2], color=look.colour, alpha=0.2, linewidth=0)
+        axes.fill_between(levels, profile[:, 1], profile[:, 2], color=look.color, alpha=0.2, linewidth=0)
     axes.set_xlim(low, high)
     axes.set_ylim(-0.02, 1.02)
     for at in (0, 1):

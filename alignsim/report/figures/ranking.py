@@ -62,7 +62,7 @@ def draw(study: Study) -> list[Drawing]:
     reading = (
         "Rows are methods, best first where they differ most. A dot is the mean over seeds, the line through it its "
         "95 % interval, the number at the right the mean. At 1 a policy is optimal, at 0 it is no better than the "
-        "reference policy. Neighbours in the order need not differ: seeds are paired, so differences that count are "
+        "reference policy. Neighbors in the order need not differ: seeds are paired, so differences that count are "
         "those of the comparison."
     )
     notes = [f"Normalized value: mean and interval over {seed_counts(study.rows)}. Ordered by {flat(widest)}."]
@@ -95,11 +95,11 @@ def _draw_panel(axes: Axes, members: pd.DataFrame) -> None:
             continue
         look = known_look(str(variant))
         if n > 1:
-            axes.plot([max(low, left), max(high, left)], [y, y], color=look.colour, lw=1.2, marker="|", ms=6)
+            axes.plot([max(low, left), max(high, left)], [y, y], color=look.color, lw=1.2, marker="|", ms=6)
         if mean >= left:
-            axes.plot([mean], [y], marker=look.marker, color=look.colour, ms=4, linestyle="none")
+            axes.plot([mean], [y], marker=look.marker, color=look.color, ms=4, linestyle="none")
         if mean < left or low < left:
-            axes.plot([left], [y], marker="<", color=look.colour, ms=6, linestyle="none", clip_on=False)
+            axes.plot([left], [y], marker="<", color=look.color, ms=6, linestyle="none", clip_on=False)
         told = three(mean) if abs(mean) < 100 else f"{mean:.3g}"
         axes.text(1.015, y, told, transform=axes.get_yaxis_transform(), fontsize=8, va="center")
     axes.tick_params(axis="y", length=0)

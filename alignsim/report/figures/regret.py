@@ -13,13 +13,13 @@ from matplotlib.lines import Line2D
 from alignsim.analysis.statistics import Interval, three
 from alignsim.analysis.study import Study, flat, name_of_key
 from alignsim.report.figures.layout import WIDTH, finish, new_figure
-from alignsim.report.figures.long import LEGEND_ROOM, Lane, draw_long
+from alignsim.report.figures.long import LEGEND_ROOM, ForestRow, forest_plot
 from alignsim.report.figures.means import intervals, means
 from alignsim.report.figures.scales import axis_name, level_line, number_axis, swept_numbers
 from alignsim.report.figures.style import (
     Dash,
     Drawing,
-    Look,
+    SeriesStyle,
     interval_notes,
     looks,
     more_of,
@@ -69,7 +69,7 @@ def draw(study: Study) -> list[Drawing]:
     return [_by_setting(study, shares, kept, settings, len(styles) - len(kept))]
 
 
-def _along(study: Study, shares: pd.DataFrame, styles: dict[str, Look], key: str, dropped: int) -> Drawing:
+def _along(study: Study, shares: pd.DataFrame, styles: dict[str, SeriesStyle], key: str, dropped: int) -> Drawing:
     figure = new_figure(WIDTH, 4.2)
     axes = figure.subplots()
     number_axis(axes, list(shares[key].unique()), WIDTH - 1.2)
@@ -78,7 +78,7 @@ def _along(study: Study, shares: pd.DataFrame, styles: dict[str, Look], key: str
         table = means(shares, ["variant", key], part)
         for variant, points in table.groupby("variant"):
             look = styles[str(variant)]
-            _draw_line(axes, points, key, Look(look.colour, marker or look.marker), dash)
+            _draw_line(axes, points, key, SeriesStyle(look.color, marker or look.marker), dash)
             if part == "computational_regret":
                 titles.append(_where_it_falls_short(name_of(str(variant)), key, list(points[key]), intervals(points)))
     _mark(axes)
@@ -88,9 +88,9 @@ def _along(study: Study, shares: pd.DataFrame, styles: dict[str, Look], key: str
     return finish("regret_split", heading, titles, _READING, figure, _handles(styles), _notes(study, dropped, "Bands"))
 
 
-def _draw_line(axes: Axes, points: pd.DataFrame, key: str, look: Look, dash: Dash) -> None:
-    axes.plot(points[key], points["mean"], color=look.colour, marker=look.marker, linestyle=dash, ms=6)
-    axes.fill_between(points[key], points.low, points.high, color=look.colour, alpha=0.15, linewidth=0)
+def _draw_line(axes: Axes, points: pd.DataFrame, key: str, look: SeriesStyle, dash: Dash) -> None:
+    axes.plot(points[key], points["mean"], color=look.color, marker=look.marker, linestyle=dash, ms=6)
+    axes.fill_between(points[key], points.low, points.high, color=look.color, alpha=0.15, linewidth=0)
 
 
 def _mark(axes: Axes) -> None:
@@ -100,7 +100,7 @@ def _mark(axes: Axes) -> None:
 
 
 def _by_setting(
-    study: Study, shares: pd.DataFrame, styles: dict[str, Look], settings: list[str], dropped: int
+    study: Study, shares: pd.DataFrame, styles: dict[str, SeriesStyle], settings: list[str], dropped: int
 ) -> Drawing:
     by = ["setting", "variant"]
     found = {part: means(shares, by, part) for part in _PARTS}
@@ -111,14 +111,14 @@ def _by_setting(
     }
     rows = [
         [
-            Lane(Look(look.colour, marker or look.marker), ends[part, setting, variant], dash=dash)
+            ForestRow(SeriesStyle(look.color, marker or look.marker), ends[part, setting, variant], dash=dash)
             for variant, look in styles.items()
             for part, (_, dash, marker) in _PARTS.items()
             if (part, setting, variant) in ends
         ]
         for setting in settings
     ]
-    figure = draw_long([flat(setting) for setting in settings], rows, [], LABEL)
+    figure = forest_plot([flat(setting) for setting in settings], rows, [], LABEL)
     titles = _told(ends, settings, list(styles))
     notes = _notes(study, dropped, "Bars")
     return finish("regret_split", "Regret by setting", titles, _READING, figure, _handles(styles), notes, LEGEND_ROOM)
@@ -165,7 +165,7 @@ def _where_it_falls_short(name: str, key: str, values: list[float], found: list[
     return f"The computational part of the regret of {name} is nowhere surely above 0"
 
 
-def _handles(styles: dict[str, Look]) -> list[Artist]:
+def _handles(styles: dict[str, SeriesStyle]) -> list[Artist]:
     parts = [
         Line2D([], [], color="0.3", linestyle=dash, marker=marker or "o", ms=6, label=name)
         for name, dash, marker in _PARTS.values()

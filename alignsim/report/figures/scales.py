@@ -9,18 +9,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from alignsim.analysis.study import KNOB, name_of_key
+from alignsim.analysis.study import COMPLEXITY_KEY, name_of_key
 
 #: From so many values on, a study sweeps a number; from such a ratio of the largest to the smallest on, over decades.
 ENOUGH_VALUES, WIDE = 3, 20.0
 
 _WORDS = {
-    KNOB: "Complexity factor (mean number of tokens that decide one piece of content)",
+    COMPLEXITY_KEY: "Complexity factor (mean number of tokens that decide one piece of content)",
     "beta": "beta (weight of the KL term)",
     "env.n_pairs": "n_pairs (preference pairs, training and validation)",
     "env.coverage": "coverage (share of contents that the preference data may show)",
-    "env.reference_tilt": "reference_tilt (of the reference policy, towards good content above 0)",
-    "env.label_noise": "label_noise (share of labels that are flipped)",
+    "env.reference.tilt": "reference.tilt (of the reference policy, toward good content above 0)",
+    "env.labels.flip_probability": "labels.flip_probability (share of labels that are flipped)",
 }
 
 
@@ -55,14 +55,14 @@ def number_axis(axes: Axes, values: Sequence[float], inches: float) -> None:
     x = np.unique(np.asarray(values, dtype=float))
     logarithmic = is_logarithmic(list(x))
     at = np.log(x) if logarithmic else x
-    span = float(np.ptp(at)) or 1.0
-    margin = 0.05 * span
+    extent = float(np.ptp(at)) or 1.0
+    margin = 0.05 * extent
     limits = np.array([at[0] - margin, at[-1] + margin])
     if logarithmic:
         axes.set_xscale("log")
     axes.set_xlim(*(np.exp(limits) if logarithmic else limits))
     widths = np.array([0.09 * len(f"{value:g}") + 0.08 for value in x])
-    fits = np.diff(at) / span * 0.9 * inches > (widths[1:] + widths[:-1]) / 2
+    fits = np.diff(at) / extent * 0.9 * inches > (widths[1:] + widths[:-1]) / 2
     if fits.all():
         axes.xaxis.set_major_locator(FixedLocator(list(x)))
     elif logarithmic:

@@ -6,7 +6,7 @@ from alignsim.analysis.search import best, interval_of, trials
 from alignsim.analysis.study import Study
 from alignsim.analysis.summary import PRIMARY
 from alignsim.report.figures.layout import finish
-from alignsim.report.figures.long import Lane, draw_long
+from alignsim.report.figures.long import ForestRow, forest_plot
 from alignsim.report.figures.ranking import FLOOR
 from alignsim.report.figures.style import Drawing, interval_notes, known_look, name_of, with_value
 
@@ -28,10 +28,10 @@ def draw(study: Study) -> list[Drawing]:
         values = table.loc[table.method == row["method"], PRIMARY].dropna().to_numpy()
         interval = interval_of({str(key): value for key, value in row.items()})
         names.append(name_of(row["method"]))
-        lanes.append([Lane(known_look(row["method"]), interval, values[values >= FLOOR])])
+        lanes.append([ForestRow(known_look(row["method"]), interval, values[values >= FLOOR])])
         written.append(f"{interval}, best of {row['trials']}")
     label = "Normalized value, mean over environments\n(0 = reference policy, 1 = optimum)"
-    figure = draw_long(names, lanes, written, label)
+    figure = forest_plot(names, lanes, written, label)
     counts = table.trials.unique()
     each = f"{counts[0]} trials of each method" if len(counts) == 1 else f"{min(counts)} to {max(counts)} trials"
     searched = ", ".join(dict.fromkeys(key.rpartition(".")[2].replace("_", " ") for key in study.searched))

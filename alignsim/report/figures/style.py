@@ -19,10 +19,10 @@ from matplotlib.lines import Line2D
 from alignsim.analysis.statistics import FEWEST_SEEDS, Interval, three
 from alignsim.analysis.study import Study, flat
 from alignsim.analysis.summary import PRIMARY
-from alignsim.runs.storage.atomic import write_whole
+from alignsim.runs.storage.atomic import write_atomically
 
-#: Okabe and Ito's colours, which colour-blind readers can tell apart; markers differ for readers in grey.
-_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+#: Okabe and Ito's colors, which color-blind readers can tell apart; markers differ for readers in gray.
+_COLORS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "^vDP*X<>"
 
 T = TypeVar("T")
@@ -75,22 +75,22 @@ def use_house_style() -> None:
     )
 
 
-class Look(NamedTuple):
+class SeriesStyle(NamedTuple):
     """How a variant is drawn."""
 
-    colour: str
+    color: str
     marker: str
 
     def handle(self, variant: str) -> Line2D:
         """Its entry in a legend."""
-        return Line2D([], [], color=self.colour, marker=self.marker, lw=2, ms=7, mec="white", label=name_of(variant))
+        return Line2D([], [], color=self.color, marker=self.marker, lw=2, ms=7, mec="white", label=name_of(variant))
 
 
-_KNOWN = {"rlhf": Look("#0072B2", "o"), "dpo": Look("#D55E00", "s")}
+_KNOWN = {"rlhf": SeriesStyle("#0072B2", "o"), "dpo": SeriesStyle("#D55E00", "s")}
 _ORDER = {"rlhf": 0, "dpo": 1}
 
 
-def looks(rows: pd.DataFrame) -> dict[str, Look]:
+def looks(rows: pd.DataFrame) -> dict[str, SeriesStyle]:
     """The look of each variant of a study: RLHF, DPO, the other methods from the best on.
 
     That of the first variant of RLHF and of DPO never changes.
@@ -99,14 +99,14 @@ def looks(rows: pd.DataFrame) -> dict[str, Look]:
     order = {str(method): (_ORDER.get(str(method), len(_ORDER)), -mean) for method, mean in value.items()}
     variants = sorted(rows.variant.unique(), key=lambda v: (*order[_method(v)], v))
     first = {_method(variant): variant for variant in reversed(variants)}
-    spare = (Look(*pair) for pair in zip(cycle(_COLOURS), cycle(_MARKERS), strict=False))
+    spare = (SeriesStyle(*pair) for pair in zip(cycle(_COLORS), cycle(_MARKERS), strict=False))
     known = {first[method]: look for method, look in _KNOWN.items() if method in first}
     return {variant: known.get(variant) or next(spare) for variant in variants}
 
 
-def known_look(variant: str) -> Look:
+def known_look(variant: str) -> SeriesStyle:
     """The look of RLHF and DPO, or a plain one: for figures of many methods, in which names tell them apart."""
-    return _KNOWN.get(_method(variant), Look("0.3", "o"))
+    return _KNOWN.get(_method(variant), SeriesStyle("0.3", "o"))
 
 
 def _method(variant: str) -> str:
@@ -241,7 +241,7 @@ def save(figure: Figure, path: Path) -> list[Path]:
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # what it found serves both
     png, svg = path.with_suffix(".png"), path.with_suffix(".svg")
-    write_whole(
+    write_atomically(
         {
             png: lambda aside: figure.savefig(aside, format="png"),
             svg: lambda aside: figure.savefig(aside, format="svg", metadata={"Date": None}),

@@ -13,7 +13,7 @@ from alignsim.analysis.claims.text import as_typed, counted
 from alignsim.analysis.study import NAMES, Study, condition_keys
 from alignsim.runs.storage.folder import RunFolder
 from alignsim.runs.storage.state import Status
-from alignsim.runs.storage.table import span
+from alignsim.runs.storage.table import format_seed_ranges
 
 #: How many values of a key, and how many commands, are told.
 MOST_VALUES, MOST_COMMANDS = 20, 20
@@ -40,9 +40,9 @@ def provenance(study: Study, registry: Registry, command: str) -> dict[str, Any]
         for package, number in status.versions.items():
             versions.setdefault(package, set()).add(number)
         versions.setdefault("device", set()).add(status.device)
-    versions["seeds"] = {span(sorted(map(int, rows.seed.unique())))}
-    analysed = ", ".join(f"{package} {version(package)}" for package in ("alignsim", "numpy", "scipy", "pandas"))
-    versions["summarised with"] = {analysed}
+    versions["seeds"] = {format_seed_ranges(sorted(map(int, rows.seed.unique())))}
+    analyzed = ", ".join(f"{package} {version(package)}" for package in ("alignsim", "numpy", "scipy", "pandas"))
+    versions["summarized with"] = {analyzed}
     shared = [key for key in condition_keys(rows) if key not in study.varied and rows[key].notna().any()]
     conditions = rows.drop_duplicates(list(NAMES))
     return {

@@ -74,7 +74,7 @@ def render(
         fewest=FEWEST_SEEDS,
         level=LEVEL,
         diverged=f"{100 * MOST_DIVERGED:g} %",
-        complaints=study.complaints,
+        warnings=study.warnings,
         **provenance(study, registry, command),
     )
 
@@ -92,7 +92,7 @@ def _answer(verdicts: Sequence[Verdict], study: Study) -> str:
     parts = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     told = f"Of {counted(len(verdicts), 'claim')}: {parts}." if verdicts else "No claims are registered for this study."
     told += f" {counted(len(seeds), 'condition')}, {each} seed{'s' * (each != '1')} each."
-    return told + " Something failed, diverged or was left out: see below." * bool(study.complaints)
+    return told + " Something failed, diverged or was left out: see below." * bool(study.warnings)
 
 
 def _claim(verdict: Verdict) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def _claim(verdict: Verdict) -> dict[str, Any]:
         "earlier": [f"{quantity(earlier)}: {prediction(earlier)}" for earlier in verdict.made.earlier],
         "source": verdict.claim.source,
         "registered": moment(verdict.made.registered),
-        "before_data": verdict.made.before_data,
+        "before_data": verdict.made.registered_before_training,
     }
 
 

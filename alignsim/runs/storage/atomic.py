@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 
-class DamagedError(Exception):
+class CorruptFileError(Exception):
     """A file that is not what was written: cut short, overwritten or of another kind; the text says how."""
 
 
-def write_whole(files: Mapping[Path, Callable[[Path], object]]) -> None:
+def write_atomically(files: Mapping[Path, Callable[[Path], object]]) -> None:
     """Fill every file beside its place, then put all in place: readers see each file whole or not at all.
 
     Args:
@@ -25,7 +25,7 @@ def write_whole(files: Mapping[Path, Callable[[Path], object]]) -> None:
             leaves all the files in place as they were. They are put in place in their order.
     """
     folder = next(iter(files)).parent
-    with _aside(folder) as aside:
+    with temp_dir(folder) as aside:
         _fill(aside, files)
         for path in files:
             if path.is_dir():
@@ -35,14 +35,14 @@ def write_whole(files: Mapping[Path, Callable[[Path], object]]) -> None:
     _flush(folder)
 
 
-def write_folder_whole(place: Path, files: Mapping[Path, Callable[[Path], object]]) -> None:
+def write_folder_atomically(place: Path, files: Mapping[Path, Callable[[Path], object]]) -> None:
     """Fill a folder beside its place, then put it there, in place of one that may be there already.
 
     Args:
         place: the folder.
         files: for each name of a file, in the path that an error is to tell, the function that fills it.
     """
-    with _aside(place.parent) as aside:
+    with temp_dir(place.parent) as aside:
         _fill(aside, files)
         shutil.rmtree(place, ignore_errors=True)
         aside.replace(place)
@@ -61,7 +61,7 @@ def clear_leftovers(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _aside(folder: Path) -> Iterator[Path]:
+def temp_dir(folder: Path) -> Iterator[Path]:
     """A new folder inside a folder, gone again afterwards unless it was moved."""
     aside = folder / f".aside-{uuid.uuid4().hex}"
     aside.mkdir()

@@ -21,12 +21,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from alignsim.runs.storage.atomic import DamagedError, clear_leftovers, leftovers, write_folder_whole, write_whole
+from alignsim.runs.storage.atomic import (
+    CorruptFileError,
+    clear_leftovers,
+    leftovers,
+    write_atomically,
+    write_folder_atomically,
+)
 from alignsim.runs.storage.lock import TrainingLock
 from alignsim.runs.storage.state import RunState, Status
 from alignsim.runs.storage.table import Table, by_seed, parse_results, read_text
 from alignsim.runs.storage.tensors import CheckpointFile, read_weights, save_tensors, stacked
-from alignsim.runs.storage.versions import CODE, CONDITION, stranger
+from alignsim.runs.storage.versions import CODE, CONDITION, origin_mismatch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,9 +107,9 @@ class RunFolder:
         """The finished chunks of a run that is not, and their seeds."""
         found = {}
         for path in sorted((self.path / UNFINISHED).glob("seeds-*")):
-            with contextlib.suppress(DamagedError, OSError):
+            with contextlib.suppress(CorruptFileError, OSError):
                 table = parse_results((path / RESULTS).read_bytes())
-                if stranger(table, self.condition, self.code) is None:
+                if origin_mismatch(table, self.condition, self.code) is None:
                     found[path] = sorted(table.rows)
         return found
 
@@ -117,7 +123,7 @@ class RunFolder:
             clear_leftovers(folder)
         try:
             self.finished()
-        except DamagedError:  # kept for whoever wants to mend them by hand
+        except CorruptFileError:  # kept for whoever wants to mend them by hand
             for name in (RESULTS, HISTORY, WEIGHTS):
                 with contextlib.suppress(FileNotFoundError):
                     (self.path / name).replace(self.path / f"{name}.damaged-{datetime.now():%Y%m%d-%H%M%S}")
@@ -185,7 +191,7 @@ class RunFolder:
         """Keep what a chunk of seeds gave: a folder that appears whole. Its checkpoint is of no more use."""
         seeds, stamps = list(results["seed"]), {CONDITION: self.condition, CODE: self.code}
         place = self.path / UNFINISHED / f"seeds-{seeds[0]}-{seeds[-1]}"
-        write_folder_whole(
+        write_folder_atomically(
             place,
             {
                 self.path / RESULTS: lambda path: results.assign(**stamps).to_csv(path, index=False),
@@ -204,7 +210,7 @@ class RunFolder:
         from omegaconf import OmegaConf
 
         sources, lost = [*self.chunks()], list[str]()
-        if (old := self.finished()).rows and stranger(old, self.condition, self.code) is None:
+        if (old := self.finished()).rows and origin_mismatch(old, self.condition, self.code) is None:
             sources.insert(0, self.path)
 
         def whole(name: str, read: Callable[[Path], T]) -> list[T]:
@@ -212,7 +218,7 @@ class RunFolder:
             for source in sources:
                 try:
                     found.append(read(source / name))
-                except (OSError, DamagedError) as error:
+                except (OSError, CorruptFileError) as error:
                     lost.append(f"{source / name} is damaged, its seeds are left out of it ({error})")
             return found
 
@@ -222,7 +228,7 @@ class RunFolder:
         for newer in whole(WEIGHTS, read_weights):
             weights = stacked(weights, newer)
         finished = self._changed("finished", ended=_now(), training=[])
-        write_whole(
+        write_atomically(
             {
                 self.path / WEIGHTS: lambda path: save_tensors(weights, path),
                 self.path / HISTORY: lambda path: history.to_csv(path, index=False),
@@ -253,7 +259,7 @@ class RunFolder:
 
     def _write_status(self, state: RunState, **changes: Any) -> None:
         content = self._changed(state, **changes)
-        write_whole({self.path / STATUS: lambda path: path.write_bytes(content)})
+        write_atomically({self.path / STATUS: lambda path: path.write_bytes(content)})
 
     def _changed(self, state: RunState, **changes: Any) -> bytes:
         """The status of the run after some changes, as it is written."""

@@ -21,7 +21,7 @@ SurveyState = Literal["finished", "partial", "failed", "outdated", "new"]
 JobState = Literal["finished", "skipped", "busy", "not run", "failed"]
 
 #: Of a job that is not begun: what running it would meet.
-Prospect = Literal[SurveyState, "busy"]
+PlannedState = Literal[SurveyState, "busy"]
 
 
 @pydantic_dataclass(config=ConfigDict(extra="ignore"))

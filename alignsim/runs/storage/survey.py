@@ -9,11 +9,11 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from alignsim.runs.storage.atomic import DamagedError
+from alignsim.runs.storage.atomic import CorruptFileError
 from alignsim.runs.storage.folder import RESULTS, UNFINISHED, RunFolder
 from alignsim.runs.storage.state import SurveyState
-from alignsim.runs.storage.table import Table, mean_regret, span
-from alignsim.runs.storage.versions import stranger
+from alignsim.runs.storage.table import Table, format_seed_ranges, mean_regret
+from alignsim.runs.storage.versions import origin_mismatch
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Survey:
     regret: float = float("nan")
 
     @classmethod
-    def of(cls, folder: RunFolder, wanted: Sequence[int], force: bool = False) -> Survey:
+    def from_folder(cls, folder: RunFolder, wanted: Sequence[int], force: bool = False) -> Survey:
         """What is there of the wanted seeds. With `force` nothing is, but for a forced run that was stopped."""
         status, note = folder.status(), ""
         try:
             table = folder.finished()
-            whose = None if force else stranger(table, folder.condition, folder.code)
-        except DamagedError as error:
+            whose = None if force else origin_mismatch(table, folder.condition, folder.code)
+        except CorruptFileError as error:
             table, whose = Table([], {}), None
             note = f"{RESULTS} is damaged ({error}): it is set aside and its seeds are trained again"
         if whose is not None:
@@ -72,7 +72,8 @@ class Survey:
                 told = {"type": "?", "message": ""} | (status.error or {})
                 note = "failed before: {type}: {message}".format(**told).replace("\n", " ")
             elif begun and not note:
-                note = f"seeds {span(sorted(itertools.chain(*begun)))} go on from {status.checkpoint or 'a checkpoint'}"
+                seeds = format_seed_ranges(sorted(itertools.chain(*begun)))
+                note = f"seeds {seeds} go on from {status.checkpoint or 'a checkpoint'}"
         if goes_on and not note and len(chunks) < len(list((folder.path / UNFINISHED).glob("seeds-*"))):
             note = "chunks that are damaged or of other code are trained again"
         state: SurveyState = "partial" if len(remaining) < len(wanted) or begun else "failed" if failed else "new"

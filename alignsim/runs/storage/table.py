@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from alignsim._lazy import numpy as np
 from alignsim.evaluation.measures import MEASURES
-from alignsim.runs.storage.atomic import DamagedError
+from alignsim.runs.storage.atomic import CorruptFileError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,23 +64,23 @@ def parse_results(content: bytes) -> Table:
     try:
         text = content.decode("utf-8")
         if not text.endswith("\n"):
-            raise DamagedError("the last line is cut short")
+            raise CorruptFileError("the last line is cut short")
         columns, *lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
         if missing := [name for name in ("method", "env", "seed", "regret") if name not in columns]:
-            raise DamagedError(f"the column {missing[0]} is missing")
+            raise CorruptFileError(f"the column {missing[0]} is missing")
         if any(len(line) != len(columns) for line in lines):
-            raise DamagedError(f"a line has not {len(columns)} columns")
+            raise CorruptFileError(f"a line has not {len(columns)} columns")
         seeds = [line[columns.index("seed")] for line in lines]
         if odd := [seed for seed in seeds if not (seed.isascii() and seed.isdigit())]:
-            raise DamagedError(f"{odd[0]!r} is no seed")
+            raise CorruptFileError(f"{odd[0]!r} is no seed")
         rows = {int(seed): line for seed, line in zip(seeds, lines, strict=True)}
         for place in (columns.index(name) for name in MEASURES if name in columns):
             for line in lines:
                 _number(line[place])
     except (ValueError, csv.Error) as error:
-        raise DamagedError(str(error)) from error
+        raise CorruptFileError(str(error)) from error
     if len(rows) != len(lines):
-        raise DamagedError("a seed has two lines")
+        raise CorruptFileError("a seed has two lines")
     return Table(columns, rows)
 
 
@@ -96,7 +96,7 @@ def read_text(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         table["seed"].map(int)
     except (ValueError, KeyError) as error:
-        raise DamagedError(f"{type(error).__name__}: {error}") from error
+        raise CorruptFileError(f"{type(error).__name__}: {error}") from error
     return table
 
 
@@ -141,9 +141,9 @@ def results_table(table: Table, seeds: Sequence[int]) -> list[str]:
             mean = round(float(values.mean()), 3) + 0.0  # no sign where that is 0
             lines.append(f"{name:<22}{mean:>8.3f}   {error:>14}")
     if len(kept) < len(seeds):
-        phase, step = table.column("diverged_phase"), table.column("diverged_step")
+        stage, step = table.column("diverged_stage"), table.column("diverged_step")
         told = (
-            f"{seed} ({phase[seed]}, step {step[seed]})" if phase[seed] else f"{seed} (its value is not finite)"
+            f"{seed} ({stage[seed]}, step {step[seed]})" if stage[seed] else f"{seed} (its value is not finite)"
             for seed in seeds
             if seed not in kept
         )
@@ -151,7 +151,7 @@ def results_table(table: Table, seeds: Sequence[int]) -> list[str]:
     return lines
 
 
-def span(seeds: Sequence[int]) -> str:
+def format_seed_ranges(seeds: Sequence[int]) -> str:
     """Seeds in words.
 
     >>> span([0, 1, 2, 7, 9, 10])

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from alignsim.runs.storage.atomic import DamagedError, write_whole
+from alignsim.runs.storage.atomic import CorruptFileError, write_atomically
 
 if TYPE_CHECKING:
     from alignsim.methods.base import State
@@ -37,9 +37,9 @@ def read_weights(path: Path) -> dict[str, Any]:
         weights: dict[str, Any] = torch.load(path, weights_only=True)
         models = [model for name, model in weights.items() if name != "seeds"]
         if any(len(p) != len(weights["seeds"]) for model in models for p in model.values()):
-            raise DamagedError("a parameter is not of all its seeds")
+            raise CorruptFileError("a parameter is not of all its seeds")
     except Exception as error:  # whatever torch raises at a damaged file
-        raise DamagedError(f"{type(error).__name__}") from error
+        raise CorruptFileError(f"{type(error).__name__}") from error
     return weights
 
 
@@ -95,5 +95,5 @@ class CheckpointFile:
 
     def save(self, state: State) -> None:
         """Replace what was saved, whole or not at all."""
-        write_whole({self._path: lambda path: save_tensors({"owner": self._owner, "state": state}, path)})
+        write_atomically({self._path: lambda path: save_tensors({"owner": self._owner, "state": state}, path)})
         self.saved_at = state["at"]

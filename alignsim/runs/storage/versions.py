@@ -52,7 +52,7 @@ def _with_parts(part: object) -> Iterator[object]:
         yield from _with_parts(getattr(part, field.name))
 
 
-def stranger(table: Table, condition: str, code: str) -> str | None:
+def origin_mismatch(table: Table, condition: str, code: str) -> str | None:
     """Whose rows these are, in words, where they are not of this condition and code."""
     if not table.rows:
         return None

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from alignsim.analysis.claims.conditions import matches, problems_of, sides
+from alignsim.analysis.claims.conditions import claim_conditions, matches, problems_of
 from alignsim.analysis.claims.preregistration import CLAIMS, register, registry_of
 from alignsim.cli.arguments import checked_command_line
 from alignsim.config.claims import Claim
@@ -24,31 +24,39 @@ def claim(**more):
 
 
 def condition(method="rlhf", env="gap", factor=2.0, **more):
-    values = {"method": method, "env": env, "env.complexity_factor": factor, "model.policy.prefix": True, **more}
+    values = {
+        "method": method,
+        "env": env,
+        "env.complexity_factor": factor,
+        "model.policy.autoregressive": True,
+        **more,
+    }
     return {**values, "condition": str(values)}
 
 
 def test_a_selection_means_conditions_by_their_values():
     assert matches({"method": "rlhf", "env.complexity_factor": 2}, condition())
     assert matches({"env.complexity_factor": [1.0, 2.0]}, condition())
-    assert matches({"model.policy.prefix": True}, condition())
-    assert matches({"model.policy.prefix": True}, condition(**{"model.policy.prefix": "True"})), "as tables have it"
+    assert matches({"model.policy.autoregressive": True}, condition())
+    assert matches({"model.policy.autoregressive": True}, condition(**{"model.policy.autoregressive": "True"})), (
+        "as tables have it"
+    )
     assert matches({"x": None}, condition(x=float("nan")))
     assert matches({}, condition())
     assert not matches({"method": "dpo"}, condition())
     assert not matches({"method.rl.steps": 2000}, condition()), "a key that it has not"
-    assert not matches({"model.policy.prefix": 1}, condition())
+    assert not matches({"model.policy.autoregressive": 1}, condition())
 
 
 def test_the_sides_of_a_claim():
     made = claim(predicts="shrinks", where={"env": "gap"}, elsewhere={"env": "no_gap"})
-    assert sides(made) == {
+    assert claim_conditions(made) == {
         "condition": {"env": "gap", "method": "rlhf"},
         "baseline": {"env": "gap", "method": "dpo"},
         "condition elsewhere": {"env": "no_gap", "method": "rlhf"},
         "baseline elsewhere": {"env": "no_gap", "method": "dpo"},
     }
-    assert sides(claim(baseline=None)) == {"condition": {"method": "rlhf"}}
+    assert claim_conditions(claim(baseline=None)) == {"condition": {"method": "rlhf"}}
 
 
 def test_what_does_not_exist_is_named_with_what_does():
@@ -136,21 +144,21 @@ def test_claims_are_no_part_of_what_a_condition_is():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_composes_and_its_claims_are_about_what_it_trains(preset):
-    line = checked_command_line(["-m", f"+experiment={preset}"], "train", load)
+    line = checked_command_line(["-m", f"experiment={preset}"], "train", load)
     assert {job.config.run.study for job in line.jobs} == {preset}
     claims = line.jobs[0].config.run.claims
     assert claims or preset == "tune", "a search for settings predicts nothing"
     assert line.jobs[0].config.run.question.endswith("?")
     text = (ROOT / "conf" / "experiment" / f"{preset}.yaml").read_text()
-    assert f"python scripts/train.py -m +experiment={preset}" in text
+    assert f"python scripts/train.py -m experiment={preset}" in text
     assert "on two cores" in text, "how long it takes"
 
 
 @pytest.mark.parametrize("preset", ["implicit_control", "verifier_control"])
 def test_controls_of_the_rewards_class_fit_reward_models_as_dpo_fits_its_policy(preset):
-    line = checked_command_line(["-m", f"+experiment={preset}"], "train", load)
+    line = checked_command_line(["-m", f"experiment={preset}"], "train", load)
     assert {job.config.to_plain()["method"]["_target_"].rpartition(".")[2] for job in line.jobs} >= {"DPO", "RLHF"}
-    assert all(job.config.to_plain()["method"]["supervised"] == vars(DPO().supervised) for job in line.jobs)
+    assert all(job.config.to_plain()["method"]["policy_fit"] == vars(DPO().policy_fit) for job in line.jobs)
 
 
 def test_a_claim_keeps_the_date_when_it_was_made_and_one_made_later_says_so(tmp_path):
@@ -160,7 +168,7 @@ def test_a_claim_keeps_the_date_when_it_was_made_and_one_made_later_says_so(tmp_
     early = registry_of(tmp_path)
     assert early.question == "Is it so?"
     assert list(early.claims) == ["a", "b"], "before training claims come and go"
-    assert all(made.before_data and made.seeds == 16 for made in early.claims.values())
+    assert all(made.registered_before_training and made.seeds == 16 for made in early.claims.values())
     (tmp_path / "dpo-gap-12345678").mkdir()
     (tmp_path / "dpo-gap-12345678" / "status.json").touch()
     assert register(tmp_path, "", {"a": claim(), "b": claim(margin=0.2)}, 32, "third") == []
@@ -173,7 +181,7 @@ def test_a_claim_keeps_the_date_when_it_was_made_and_one_made_later_says_so(tmp_
         "the question stays as it was registered: Is it so?",
     ]
     late = registry_of(tmp_path).claims
-    assert {name: made.before_data for name, made in late.items()} == {"a": False, "b": True, "c": False}
+    assert {name: made.registered_before_training for name, made in late.items()} == {"a": False, "b": True, "c": False}
     assert late["b"] == early.claims["b"], "none is dropped"
     assert late["a"].earlier == [claim()], "nor what it said"
 
@@ -186,21 +194,21 @@ def test_a_damaged_record_is_told_by_name(content, tmp_path):
 
 
 def test_a_preset_from_the_command_line_to_verdicts(tmp_path):
-    refused = run("train", "+experiment=gap_vs_no_gap", cwd=tmp_path, code=2)
-    assert "+experiment=gap_vs_no_gap: sweeps method, env: it needs -m" in refused
+    refused = run("train", "experiment=gap_vs_no_gap", cwd=tmp_path, code=2)
+    assert "experiment=gap_vs_no_gap: sweeps method, env: it needs -m" in refused
     refused = run(
-        "train", "-m", "+experiment=gap_vs_no_gap", "claims.they_tie_without_it.where.env=x", cwd=tmp_path, code=2
+        "train", "-m", "experiment=gap_vs_no_gap", "claims.they_tie_without_it.where.env=x", cwd=tmp_path, code=2
     )
     assert "there are env: gap, no_gap" in refused
     assert not list(tmp_path.iterdir()), "nothing was run"
 
-    tiny = [*TINY, "method.supervised.steps=5", "evaluation.prompts=5"]
+    tiny = [*TINY, "method.policy_fit.steps=5", "evaluation.prompts=5"]
     part = run("train", "-m", "experiment=gap_vs_no_gap", "method=dpo", *tiny, cwd=tmp_path)  # a part of it, here
     assert "2 conditions: 2 finished" in part
     assert "claims cannot all be judged from these conditions alone" in part
     assert "3 claims registered before the study is trained" in part
     study = tmp_path / "outputs" / "gap_vs_no_gap"
-    assert all(made.before_data for made in registry_of(study).claims.values())
+    assert all(made.registered_before_training for made in registry_of(study).claims.values())
     assert "claims" not in yaml.safe_load((folders(study)["dpo-gap"] / "config.yaml").read_text())
 
     shown = run("plot", "study=gap_vs_no_gap", cwd=tmp_path)
@@ -214,7 +222,7 @@ def test_a_preset_that_is_not_global_is_told_what_it_lacks(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("study: mine\n")
     with pytest.raises(ConfigurationError, match="the first line of a preset must be `# @package _global_`"):
-        checked_command_line(["--config-dir", str(tmp_path), "-m", "+experiment=mine", "beta=1,2"], "train", load)
+        checked_command_line(["--config-dir", str(tmp_path), "-m", "experiment=mine", "beta=1,2"], "train", load)
 
 
 def test_a_user_adds_a_claim_by_writing_yaml(tmp_path):
@@ -234,8 +242,8 @@ claims:
 """
     )
     tiny = [value for value in TINY if not value.startswith("env.n_pairs")]
-    many = ["seeds.count=8", "method.supervised.steps=2"]
-    run("train", "--config-dir", "mine", "-m", "+experiment=my_question", *tiny, *many, cwd=tmp_path)
+    many = ["seeds.count=8", "method.policy_fit.steps=2"]
+    run("train", "--config-dir", "mine", "-m", "experiment=my_question", *tiny, *many, cwd=tmp_path)
     shown = run("plot", "study=my_question", cwd=tmp_path)
     assert "more_is_better" in shown
     (verdict,) = json.loads((Path(tmp_path) / "outputs" / "my_question" / "verdicts.json").read_text())["claims"]

@@ -12,7 +12,7 @@ from matplotlib.text import Text
 
 from alignsim.analysis.load import load_histories
 from alignsim.analysis.statistics import mean_interval
-from alignsim.analysis.study import KNOB, RUN, Study
+from alignsim.analysis.study import COMPLEXITY_KEY, RUN, Study
 from alignsim.report.figures import comparison, complexity, curves, frontier, map, profiles, ranking, regret
 from alignsim.report.figures import search as search_figure
 from alignsim.report.figures.registry import CHARTS
@@ -54,7 +54,7 @@ def with_split(made):
     table = made.rows.copy()
     table["optimal_value"], table["reference_value"] = 2.5, 0.5
     table["regret"] = 2 - 2 * table.normalized_value
-    part = table.regret * (table[KNOB] - 1.5) / 4 if KNOB in table else 0.1
+    part = table.regret * (table[COMPLEXITY_KEY] - 1.5) / 4 if COMPLEXITY_KEY in table else 0.1
     table["computational_regret"] = np.where(table.method == "dpo", np.nan, part)
     table["statistical_regret"] = table.regret - table.computational_regret
     return dataclasses.replace(made, rows=table)
@@ -77,7 +77,7 @@ def many_methods(n=19, worst=-0.3, seeds=range(16)):
     names = ["dpo", "rlhf", *(f"another_method_{i:02d}" for i in range(2, n))]
     values = [*np.linspace(0.95, 0.1, n - 1), worst]
     return [
-        rows(name, env, v, seeds, env__complexity_factor=factor, method__supervised__learning_rate=0.001 + k % 3 / 1000)
+        rows(name, env, v, seeds, env__complexity_factor=factor, method__policy_fit__learning_rate=0.001 + k % 3 / 1000)
         for env, factor, shrink in (("gap", 2.0, 1.0), ("no_gap", 1.0, 0.05))
         for k, (name, v) in enumerate(zip(names, [v * shrink + 0.9 * (1 - shrink) for v in values], strict=True))
     ]
@@ -89,8 +89,8 @@ def searched(methods=12, trials=10):
     tables = []
     for i in range(methods):
         for trial in range(trials):
-            own = {"method__supervised__learning_rate": 10 ** draw.uniform(-4, -2)}
-            own["method__supervised__steps"] = int(draw.integers(1000, 4000))
+            own = {"method__policy_fit__learning_rate": 10 ** draw.uniform(-4, -2)}
+            own["method__policy_fit__steps"] = int(draw.integers(1000, 4000))
             own |= {"method__rl__learning_rate": 10 ** draw.uniform(-4, -2)} if i % 2 else {}
             value = -3 if trial == 3 else 0.9 - 0.03 * i - 0.05 * trial
             for env, factor in (("gap", 2.0), ("no_gap", 1.0)):
@@ -155,7 +155,7 @@ STUDIES = {
     "a search over two methods": lambda: searched(2),
     "betas in two places": lambda: study(
         betas().rows.drop(columns=["setting", "variant"]),
-        betas().rows.drop(columns=["setting", "variant"]).assign(**{KNOB: 3.0}),
+        betas().rows.drop(columns=["setting", "variant"]).assign(**{COMPLEXITY_KEY: 3.0}),
     ),
 }
 
@@ -221,7 +221,7 @@ DRAWN = {
     "no optimum known": set(),
     "a search over methods": {"tuning"},
     "a search over two methods": {
-        "tuning", "value_by_supervised_learning_rate", "value_by_steps", "value_by_rl_learning_rate",
+        "tuning", "value_by_policy_fit_learning_rate", "value_by_steps", "value_by_rl_learning_rate",
     },
 }  # fmt: skip
 
@@ -313,9 +313,9 @@ def test_three_methods_are_compared_and_not_ranked():
 @pytest.mark.parametrize("methods", [2, 8])
 def test_a_method_keeps_its_name_and_its_own_settings_are_none_of_the_others(methods):
     made = study(*many_methods(methods))
-    assert made.rows.groupby("method")["method.supervised.learning_rate"].first().nunique() > 1
+    assert made.rows.groupby("method")["method.policy_fit.learning_rate"].first().nunique() > 1
     assert set(made.rows.variant) == set(made.rows.method)
-    assert made.varied == [KNOB]
+    assert made.varied == [COMPLEXITY_KEY]
 
 
 def test_every_trial_of_a_search_is_a_dot_and_the_best_one_a_mark():
@@ -417,7 +417,9 @@ def test_parts_of_the_regret_add_up_and_may_be_negative():
     made = with_split(study(*along([1.0, 1.25, 1.5, 2.0, 3.0])))
     found = [np.array(line.get_ydata()) for line in lines_of(regret.draw(made)[0].figure.axes[0])]
     totals = [
-        y for y in found if y == pytest.approx(1 - made.rows.groupby(["method", KNOB]).normalized_value.mean()["rlhf"])
+        y
+        for y in found
+        if y == pytest.approx(1 - made.rows.groupby(["method", COMPLEXITY_KEY]).normalized_value.mean()["rlhf"])
     ]
     assert len(found) == 4, "DPO's total, RLHF's total and two parts"
     assert any(total == pytest.approx(a + b) for total in totals for a in found for b in found if a is not b)
@@ -434,7 +436,7 @@ def test_regret_over_two_numbers_is_shown_setting_by_setting():
 
 
 @pytest.mark.parametrize(("fall", "told"), [(0.5, ": more KL for less reward"), (-0.5, "the smallest beta")])
-def test_over_optimisation_is_said_where_reward_falls_although_kl_rises(fall, told):
+def test_over_optimization_is_said_where_reward_falls_although_kl_rises(fall, told):
     says = frontier.draw(betas(fall))[0].says
     assert says.count(told) == 2
     assert f"highest at beta {0.2 if fall > 0 else 0.1:g}" in says
@@ -474,25 +476,25 @@ def in_files(folder):
     steps = np.arange(0, 1000, 10)
     tables = []
     for factor in (1.0, 2.0):
-        for method, phases in (("rlhf", ("reward_model", "rl")), ("dpo", ("dpo",))):
+        for method, stages in (("rlhf", ("reward_model", "rl")), ("dpo", ("dpo",))):
             table = rows(method, "gap", 0.8, seeds=range(8), env__complexity_factor=factor)
             tables.append(table.assign(**{RUN: f"{method}-{factor:g}"}))
             (run := folder / f"{method}-{factor:g}").mkdir()
             history = [
                 pd.DataFrame(
                     {
-                        "phase": phase,
+                        "stage": stage,
                         "step": steps,
                         "seed": seed,
-                        "validation_loss": np.nan if phase == "rl" else 0.7 - steps / 4000 + seed / 100,
-                        "training_loss": np.nan if phase == "rl" else 0.7 - steps / 2000,
-                        "normalized_value": np.nan if phase == "reward_model" else steps / 1000 + seed / 100,
-                        "true_reward": np.nan if phase == "reward_model" else steps / 500,
-                        "true_kl": np.nan if phase == "reward_model" else steps / 500,
-                        "learned_reward": steps / 400 + seed / 100 if phase == "rl" else np.nan,
+                        "validation_loss": np.nan if stage == "rl" else 0.7 - steps / 4000 + seed / 100,
+                        "training_loss": np.nan if stage == "rl" else 0.7 - steps / 2000,
+                        "normalized_value": np.nan if stage == "reward_model" else steps / 1000 + seed / 100,
+                        "true_reward": np.nan if stage == "reward_model" else steps / 500,
+                        "true_kl": np.nan if stage == "reward_model" else steps / 500,
+                        "learned_reward": steps / 400 + seed / 100 if stage == "rl" else np.nan,
                     }
                 )
-                for phase in phases
+                for stage in stages
                 for seed in range(10)
             ]
             pd.concat(history).to_csv(run / "history.csv", index=False)
@@ -505,21 +507,21 @@ def test_curves_are_read_of_the_seeds_that_count_and_damage_is_passed_over(tmp_p
     found = load_histories(made, ["rlhf-1", "dpo-2", "no such run"])
     assert set(found[RUN]) == {"rlhf-1"}
     assert set(found.seed) == set(range(8)), "no seed that diverged"
-    assert made.varied == [KNOB], "the name of a folder is no condition"
+    assert made.varied == [COMPLEXITY_KEY], "the name of a folder is no condition"
     assert load_histories(two_by_two(), ["rlhf-1"]).empty
 
 
 def test_a_curve_stays_where_its_seed_stopped():
     """Only at steps at which a measure was taken of any seed."""
     whole = pd.DataFrame({"step": [0, 25, 50], "loss": [3.0, 2, 1], "value": [0, np.nan, 1]})
-    whole = whole.assign(run="a", phase="dpo", seed=0)
+    whole = whole.assign(run="a", stage="dpo", seed=0)
     stopped = whole[:2].assign(seed=1, loss=[5.0, 4])
     carried = curves._carried_on(pd.concat([whole, stopped])).set_index(["seed", "step"]).sort_index()
     assert carried.loc[1].loss.tolist() == [5, 4, 4]
     assert carried.loc[1].value.fillna(-1).tolist() == [0, -1, 0]
     assert carried.loc[0].value.fillna(-1).tolist() == [0, -1, 1]
     assert set(carried.run) == {"a"}
-    assert set(carried.phase) == {"dpo"}
+    assert set(carried.stage) == {"dpo"}
 
 
 def test_learning_curves_show_losses_values_and_rewards_with_bands(tmp_path):
@@ -567,7 +569,7 @@ def test_the_reward_of_an_oracle_is_not_drawn_as_a_learned_one(tmp_path):
     made = in_files(tmp_path)
     for file in tmp_path.glob("rlhf-*/history.csv"):
         history = pd.read_csv(file)
-        history[history.phase == "rl"].to_csv(file, index=False)
+        history[history.stage == "rl"].to_csv(file, index=False)
     drawing = curves.draw(made)[0]
     assert "Learned" not in drawing.says
     assert [line.get_linestyle() for line in lines_of(drawing.figure.axes[-1])] == ["-"]
@@ -583,7 +585,7 @@ def test_a_method_has_the_same_look_everywhere():
     for name in ("gap and no gap", "a hundred settings", "a random search of one method", "betas"):
         found = looks(STUDIES[name]().rows)
         firsts = {variant.partition("\n")[0]: look for variant, look in reversed(found.items())}
-        assert (firsts["rlhf"].colour, firsts["dpo"].colour) == ("#0072B2", "#D55E00")
+        assert (firsts["rlhf"].color, firsts["dpo"].color) == ("#0072B2", "#D55E00")
         assert len({look.marker for look in firsts.values()}) == len(firsts)
 
 

@@ -98,22 +98,22 @@ def browser():
 @pytest.fixture
 def visit(browser, study):
     """Opens the page; whatever it complains of, or asks the network for, fails the test."""
-    complaints, contexts = [], []
+    warnings, contexts = [], []
 
     def opened(**settings):
         contexts.append(browser.new_context(**settings))
         page = contexts[-1].new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: complaints.append(dialog.message))
-        page.on("request", lambda request: complaints.extend([request.url] * request.url.startswith("http")))
+        page.on("console", lambda message: warnings.append(message.text))
+        page.on("pageerror", lambda error: warnings.append(str(error)))
+        page.on("dialog", lambda dialog: warnings.append(dialog.message))
+        page.on("request", lambda request: warnings.extend([request.url] * request.url.startswith("http")))
         page.goto((study / "report.html").as_uri())
         return page
 
     yield opened
     for context in contexts:
         context.close()
-    assert complaints == []
+    assert warnings == []
 
 
 def column(page, number):
@@ -162,8 +162,8 @@ def test_the_page_can_be_used_without_seeing_it(visit):
     assert page.locator("th:not([scope])").count() == 0
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "To the content"
-    named = page.locator("[aria-labelledby]").evaluate_all(
-        "all => all.every(one => document.getElementById(one.getAttribute('aria-labelledby')))"
+    named = page.locator("[aria-labeledby]").evaluate_all(
+        "all => all.every(one => document.getElementById(one.getAttribute('aria-labeledby')))"
     )
     assert named
     identifiers = page.locator("[id]").evaluate_all("all => all.map(one => one.id)")
