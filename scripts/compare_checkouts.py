@@ -39,12 +39,12 @@ def main() -> None:
     options = parser.parse_args()
     same = True
     for study, command in COMMANDS.items():
-        tables = []
+        tables: dict[str, pd.DataFrame] = {}
         for name, checkout in (("old", options.old), ("new", options.new)):
             output = (options.output / name).resolve()
             train(checkout.resolve(), [*command, f"output_dir={output}"])
-            tables.append(rows(output / study))
-        same &= compare(study, *tables, options.tolerance)
+            tables[name] = rows(output / study)
+        same &= compare(study, tables["old"], tables["new"], options.tolerance)
     sys.exit(0 if same else 1)
 
 
@@ -72,7 +72,7 @@ def compare(study: str, old: pd.DataFrame, new: pd.DataFrame, tolerance: float) 
         if unequal[measure].any():
             where = sorted({f"{method}-{env}" for method, env, _ in apart.index[unequal[measure]]})
             print(f"  {measure}: by at most {apart[measure].max():.3g}, in {', '.join(where)}")
-    return not ((apart > tolerance) | (old.isna() != new.isna())).any().any()
+    return not bool(((apart > tolerance) | (old.isna() != new.isna())).to_numpy().any())
 
 
 if __name__ == "__main__":

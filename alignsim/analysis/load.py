@@ -14,8 +14,9 @@ from alignsim.analysis.study import BETA, COMPLEXITY_KEY, LABELS, NAMES, RUN, St
 from alignsim.evaluation.measures import DIVERGED, MEASURES
 from alignsim.runs.storage.atomic import CorruptFileError
 from alignsim.runs.storage.folder import HISTORY, RESULTS, STATUS, RunFolder
-from alignsim.runs.storage.table import format_seed_ranges, parse_results
+from alignsim.runs.storage.table import parse_results
 from alignsim.runs.storage.versions import CODE, RESULTS_VERSION
+from alignsim.runs.text import format_seed_ranges
 
 
 def load_study(folder: Path, baseline: str) -> Study:

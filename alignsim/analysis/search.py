@@ -14,7 +14,7 @@ import yaml
 from alignsim.analysis.statistics import Interval, mean_intervals
 from alignsim.analysis.study import Study
 from alignsim.analysis.summary import PRIMARY
-from alignsim.runs.storage.table import format_seed_ranges
+from alignsim.runs.text import format_seed_ranges
 
 
 def trials(study: Study) -> pd.DataFrame:

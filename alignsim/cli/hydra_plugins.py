@@ -24,10 +24,10 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from alignsim.runs.hardware import cores
-from alignsim.runs.job import Job, Report
+from alignsim.runs.job import Job, JobResult
 from alignsim.runs.storage.state import JobState
 from alignsim.runs.sweep import Sweep
-from alignsim.runs.sweep_log import Ledger
+from alignsim.runs.sweep_log import SweepLog
 
 #: Seconds between two looks at the folders of jobs that run in other processes.
 FOLLOW_EVERY = 0.5
@@ -82,13 +82,13 @@ class _PlannedSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch what remains; what another process is training comes last, when it should be finished."""
-        sweep, ledger = self._sweep, self._sweep.ledger
+        sweep, log = self._sweep, self._sweep.log
         assert self.launcher is not None
-        ledger.to_run, sweep.worker.wait = len(sweep.remaining), False
+        log.to_run, sweep.worker.wait = len(sweep.remaining), False
         self.launcher.launch(sweep.remaining, initial_job_idx=0)
-        busy = {report.key for report in ledger.reports.values() if report.state == "busy"}
+        busy = {report.key for report in log.results.values() if report.state == "busy"}
         if busy:
-            ledger.started, sweep.worker.wait = ledger.started - len(busy), True
+            log.started, sweep.worker.wait = log.started - len(busy), True
             again = [overrides for overrides in sweep.remaining if sweep.jobs[overrides].key in busy]
             self.launcher.launch(again, initial_job_idx=0)
 
@@ -107,7 +107,7 @@ class _Launcher(Launcher):
         sweep, settings, worker = self._sweep, self._settings, self._sweep.worker
         jobs = [sweep.jobs[key] for key in map(tuple, job_overrides) if key in sweep.jobs]
         worker.threads = threads_of_a_job(settings.launcher, len(job_overrides))
-        sweep.ledger.to_run = sweep.ledger.to_run or int(settings.sweeper.get("n_trials") or 0)
+        sweep.log.to_run = sweep.log.to_run or int(settings.sweeper.get("n_trials") or 0)
         if worker.fail_fast and worker.stop_file is None:
             worker.stop_file = Path(settings.sweep.dir).absolute() / ".locks" / f"stop-{uuid.uuid4().hex}"
             worker.stop_file.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ class _Launcher(Launcher):
         here = str(settings.launcher._target_).endswith(".BasicLauncher")
         returns: Sequence[JobReturn] = unknown
         try:
-            with contextlib.nullcontext() if here else _following(sweep.ledger, jobs):
+            with contextlib.nullcontext() if here else _following(sweep.log, jobs):
                 returns = self._inner.launch(job_overrides, initial_job_idx)
         except Exception as error:  # a worker was killed, or the cluster gave up: what became of the jobs?
             returns = [dataclasses.replace(given, _return_value=error) for given in unknown]
@@ -130,38 +130,38 @@ class _Launcher(Launcher):
 
     def _noted(self, overrides: Sequence[str], given: JobReturn) -> JobReturn:
         report = given._return_value
-        if not isinstance(report, Report):  # the job broke before or after it was one
+        if not isinstance(report, JobResult):  # the job broke before or after it was one
             report = self._found_out(overrides, report)
-        self._sweep.ledger.note(report)
+        self._sweep.log.note(report)
         failed = report.state in ("failed", "not run") or not math.isfinite(report.regret)
         outcome: Any = RuntimeError(report.note or "seeds diverged") if failed else report.regret
         status = JobStatus.FAILED if failed else JobStatus.COMPLETED
         return dataclasses.replace(given, status=status, _return_value=outcome)
 
-    def _found_out(self, overrides: Sequence[str], error: object) -> Report:
+    def _found_out(self, overrides: Sequence[str], error: object) -> JobResult:
         """What became of a job that did not report: its folder may tell."""
         job = self._sweep.jobs.get(tuple(overrides))
         note = f"{type(error).__name__}: {error}".replace("\n", " ")[:200] if error else "stopped"
         state: JobState = "failed" if error else "not run"
         if job is None:
-            return Report(tuple(overrides), "?", " ".join(overrides), state, note)
+            return JobResult(tuple(overrides), "?", " ".join(overrides), state, note)
         survey = job.survey()
         if survey.state == "finished":
-            return job.report("finished", regret=survey.regret)
+            return job.result("finished", regret=survey.regret)
         if state == "failed" and survey.state != "failed" and not job.folder.is_open:
             state = "not run"  # it had not begun when the others were lost
-        return job.report(state, survey.note if survey.state == "failed" else note)
+        return job.result(state, survey.note if survey.state == "failed" else note)
 
 
 @contextlib.contextmanager
-def _following(ledger: Ledger, jobs: Sequence[Job]) -> Iterator[None]:
+def _following(log: SweepLog, jobs: Sequence[Job]) -> Iterator[None]:
     """Say which of the jobs in other processes are over, as their folders tell."""
     over, began, running = threading.Event(), time.time(), list(jobs)
 
     def look() -> None:
         for job in list(running):
             state = job.folder.state_since(began)
-            if job.key in ledger.reports:  # it ran in this process after all
+            if job.key in log.results:  # it ran in this process after all
                 running.remove(job)
             elif state in ("finished", "failed"):
                 running.remove(job)

@@ -15,12 +15,12 @@ from alignsim.cli.arguments import FOR_THE_WHOLE_SWEEP, NAMED_BY, CommandLine
 from alignsim.cli.compose import plain_values
 from alignsim.cli.hydra_plugins import hook_into_hydra
 from alignsim.config.problems import ConfigurationError, Problem
-from alignsim.runs.job import Job, Report
+from alignsim.runs.job import Job, JobResult
 from alignsim.runs.sweep import Sweep, Worker
 from alignsim.runs.train_config import TrainConfig, load
 
 
-def run_command(line: CommandLine, command: str, in_hydra: Callable[[Callable[[DictConfig], Report]], None]) -> bool:
+def run_command(line: CommandLine, command: str, in_hydra: Callable[[Callable[[DictConfig], JobResult]], None]) -> bool:
     """Train what a command line says, and tell how it went.
 
     Args:
@@ -43,21 +43,21 @@ def run_command(line: CommandLine, command: str, in_hydra: Callable[[Callable[[D
             with hook_into_hydra(sweep):
                 in_hydra(_task(sweep.worker))
     except Exception as error:
-        if line.planned or not sweep.ledger.reports:
+        if line.planned or not sweep.log.results:
             raise
         gave_up = True
         print(f"the sweeper gave up: {error}", file=sys.stderr)
     finally:
         sweep.close()
-        if line.multirun and sweep.ledger.reports:
-            print(sweep.ledger.table(best=not sweep.jobs), flush=True)
-    return not (sweep.ledger.has_failed or gave_up)
+        if line.multirun and sweep.log.results:
+            print(sweep.log.table(best=not sweep.jobs), flush=True)
+    return not (sweep.log.has_failed or gave_up)
 
 
-def _task(worker: Worker) -> Callable[[DictConfig], Report]:
+def _task(worker: Worker) -> Callable[[DictConfig], JobResult]:
     """What is run for each job; launchers pickle it with the worker."""
 
-    def run(values: DictConfig) -> Report:
+    def run(values: DictConfig) -> JobResult:
         settings = HydraConfig.get()
         started_in = Path(settings.runtime.cwd)
         root = Path() if started_in == Path.cwd() else started_in

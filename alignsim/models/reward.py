@@ -28,12 +28,12 @@ class Proposal(NamedTuple):
 class RewardModel(StackedModel):
     """A learned reward r(x, y), beta times what its head makes of a network that reads content, or tokens, as z.
 
-    With the `tokenwise` head it is beta sum_t (logits_t[z_t] - mean_v logits_t[v]). Without the mean over the vocabulary
-    the reward could contain a function of the prefix that no policy of the same network has; with it, and with prefix
-    connections cut, the loss on pairs is the DPO loss at complexity 1. With `scalar` it is one number after reading all
-    of z, as reward models have it in practice (Ouyang et al. 2022, section 3.5). With `implicit` it is
-    beta log pi(y|x) / ref(y|x), the reward for which a policy pi of the network is optimal (Rafailov et al. 2023,
-    equation 5 but for log Z): fitting it to pairs is DPO.
+    With the `tokenwise` head it is beta sum_t (logits_t[z_t] - mean_v logits_t[v]). Without the mean over the
+    vocabulary the reward could contain a function of the prefix that no policy of the same network has; with it,
+    and with prefix connections cut, the loss on pairs is the DPO loss at complexity 1. With `scalar` it is one
+    number after reading all of z, as reward models have it in practice (Ouyang et al. 2022, section 3.5). With
+    `implicit` it is beta log pi(y|x) / ref(y|x), the reward for which a policy pi of the network is optimal
+    (Rafailov et al. 2023, equation 5 but for log Z): fitting it to pairs is DPO.
 
     Args:
         env: the environment whose shapes, content, seeds and device the model takes.

@@ -1,4 +1,4 @@
-"""One condition of a command: what is there of it, what is still to be done, and doing it.
+"""One condition of a command: what exists of it, what is still to be done, and doing it.
 
 A job never raises because of its own failure: it reports it, so that a sweep goes on. Only being stopped goes through.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,9 @@ from alignsim.runs.storage.atomic import CorruptFileError
 from alignsim.runs.storage.folder import LOG, RunFolder
 from alignsim.runs.storage.state import JobState, PlannedState
 from alignsim.runs.storage.survey import Survey
-from alignsim.runs.storage.table import format_seed_ranges, results_table
+from alignsim.runs.storage.table import mean_regret, results_table
 from alignsim.runs.storage.versions import CONDITION, code_stamp
+from alignsim.runs.text import format_seed_ranges
 from alignsim.runs.train_config import GROUPS, TrainConfig
 
 if TYPE_CHECKING:
@@ -35,9 +36,12 @@ if TYPE_CHECKING:
     from alignsim.runs.condition import Condition
     from alignsim.runs.parallel import Event
 
+#: Values that do not belong to the configuration which is stored beside results: they say how or why it was asked for.
+NOT_STORED = ("dry_run", "force", "question", "claims")
+
 
 @dataclass(frozen=True)
-class Report:
+class JobResult:
     """How a job went.
 
     Attributes:
@@ -81,7 +85,7 @@ class Job:
 
     @cached_property
     def folder(self) -> RunFolder:
-        """Where its results are kept; long names of methods and environments are cut to what file systems take."""
+        """Where its results are stored; long names of methods and environments are cut to what file systems take."""
         run, parts = self.config.run, [getattr(self.config, group) for group in GROUPS]
         name = f"{self.method[:80]}-{self.env[:80]}-{self.config.hash}"
         return RunFolder(self.root / run.output_dir / run.study / name, self.config.digest, code_stamp(parts))
@@ -106,116 +110,118 @@ class Job:
         """Method, environment and what the command line changed."""
         return "   ".join([f"{self.method} · {self.env}", *self.changes])
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """What the condition is: the names of its method and environment, its digest, its values by dotted keys."""
+        return {"method": self.method, "env": self.env, CONDITION: self.config.digest, **flatten(self.config.identity)}
+
     def survey(self) -> Survey:
-        """What is there of the wanted seeds."""
+        """What exists of the wanted seeds."""
         return Survey.from_folder(self.folder, self.seeds, self.config.run.force)
 
     def planned_state(self) -> tuple[PlannedState, str]:
-        """What running the job would do: a state as of `Survey`, or `busy`, and more in words."""
+        """What running the job would meet: the state of its survey, or `busy`; and more in words."""
         survey = self.survey()
         if survey.state != "finished" and self.folder.lock.is_taken():
             return "busy", f"{self.folder.lock.owner()} is training it"
         return survey.state, self._in_words(survey)
 
-    def _in_words(self, survey: Survey) -> str:
-        if survey.state == "finished":
-            return f"seeds {format_seed_ranges(survey.finished)}"
-        if survey.state == "outdated":
-            return survey.note
-        there = len(self.seeds) - len(survey.remaining)
-        parts = [f"{there} of {len(self.seeds)} seeds are there"] if there else []
-        parts.append(
-            f"to train: seeds {format_seed_ranges(survey.remaining)}" if survey.remaining else "to be put together"
-        )
-        parts += ["finished ones are replaced when the new ones are complete"] * self.config.run.force
-        return "; ".join([*parts, survey.note] if survey.note else parts)
+    def result(self, state: JobState, note: str = "", regret: float = float("nan")) -> JobResult:
+        """That the job came to this state."""
+        return JobResult(self.key, self.name, self.title, state, note, regret=regret)
 
-    def run(self, *, show: bool = True, wait: bool = True, threads: int | None = None, command: str = "") -> Report:
-        """Train what is still to be trained.
+    def skipped(self, survey: Survey) -> JobResult:
+        """The result of a job whose seeds had all finished before; what a killed run left behind is cleared away."""
+        with contextlib.suppress(OSError, Timeout, CorruptFileError):
+            if not self.folder.is_settled:
+                with self.folder.lock.take(wait=False):
+                    self.folder.settle()
+        return self.result("skipped", "had finished before", regret=survey.regret)
+
+    def run(self, *, show: bool = True, wait: bool = True, threads: int | None = None, command: str = "") -> JobResult:
+        """Lock the condition, train what is still to be trained, and say how it went; no error of its own is raised.
 
         Args:
             show: print how it goes; it is in the log of the run in any case.
-            wait: until another process that trains this condition is done; else report `busy`.
+            wait: until another process that trains this condition is done; else the result is `busy`.
             threads: cores to use at once, None for all.
             command: what the user typed, for the record.
         """
         began = time.perf_counter()
         try:
-            report = self._run(show, wait, threads, command)
-        except Exception as error:
-            note = f"{type(error).__name__}: {error}".replace("\n", " ")
-            report = self.report("failed", note)
-        return dataclasses.replace(report, seconds=time.perf_counter() - began)
-
-    def skipped(self, survey: Survey) -> Report:
-        """The report of a job whose seeds had all finished before."""
-        with contextlib.suppress(OSError, Timeout, CorruptFileError):
-            if not self.folder.is_settled:
-                with self.folder.lock.take(wait=False):
+            with self._locked(wait) as waited:
+                survey = self.survey()
+                if survey.state == "finished":
                     self.folder.settle()
-        return self.report("skipped", "had finished before", regret=survey.regret)
+                    note = "another process has finished it" if waited else "had finished before"
+                    result = self.result("skipped", note, regret=survey.regret)
+                elif survey.state == "outdated":
+                    result = self.result("failed", survey.note)
+                else:
+                    result = self.train(survey, show, threads, command)
+        except Timeout:
+            survey, note = self.survey(), f"{self.folder.lock.owner()} is training it"
+            result = self.skipped(survey) if survey.state == "finished" else self.result("busy", note)
+        except Exception as error:
+            result = self.result("failed", f"{type(error).__name__}: {error}".replace("\n", " "))
+        return dataclasses.replace(result, seconds=time.perf_counter() - began)
 
-    def report(self, state: JobState, note: str = "", regret: float = float("nan")) -> Report:
-        """That the job came to this state."""
-        return Report(self.key, self.name, self.title, state, note, regret=regret)
+    @contextlib.contextmanager
+    def _locked(self, wait: bool) -> Iterator[bool]:
+        """Hold the lock of the condition; whether another process had it first.
 
-    def _run(self, show: bool, wait: bool, threads: int | None, command: str) -> Report:
-        survey = self.survey()
-        if survey.state == "finished":
-            return self.skipped(survey)
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(self.folder.lock.take(wait=False))
-            except Timeout:
-                note = f"{self.folder.lock.owner()} is training it"
-                if not wait:
-                    return self.report("busy", note)
-                print(f"  {note}: waiting for it", flush=True)
-                stack.enter_context(self.folder.lock.take(wait=True))
-            survey = self.survey()  # another process may have finished it meanwhile
-            if survey.state == "finished":
-                return self.report("skipped", "another process has finished it", regret=survey.regret)
-            if survey.state == "outdated":
-                return self.report("failed", survey.note)
-            self.folder.lock.sign()
-            prepare(self.config.run.device, threads)
-            return self._train(survey, show, threads, command)
+        Raises:
+            filelock.Timeout: another process has it, and we do not wait, or need not.
+        """
+        lock, waited = self.folder.lock, False
+        try:
+            held = lock.take(wait=False).acquire()
+        except Timeout:
+            if not wait or self.survey().state == "finished":
+                raise
+            print(f"  {lock.owner()} is training it: waiting for it", flush=True)
+            held, waited = lock.take(wait=True).acquire(), True
+        with held:
+            yield waited
 
-    def _train(self, survey: Survey, show: bool, threads: int | None, command: str) -> Report:
-        """Train what remains, the lock being held; what happens is in the log."""
+    def train(self, survey: Survey, show: bool, threads: int | None, command: str) -> JobResult:
+        """Train what remains, as many chunks of seeds at once as there are cores; the lock is held.
+
+        Args:
+            survey: what exists of the wanted seeds.
+            show: print how it goes.
+            threads: cores to use at once, None for all.
+            command: what the user typed.
+        """
+        from alignsim.runs.parallel import train_at_once
         from alignsim.runs.progress import run_log
 
         began = time.perf_counter()
+        self.folder.lock.sign()
+        prepare(self.config.run.device, threads)
         self.folder.start(self.device, self.config.run.force, command)
         with run_log(self.folder.path / LOG, show) as log:
-            forced = ", finished ones too" * self.config.run.force
-            log.debug(f"{command}; seeds {format_seed_ranges(self.seeds)}{forced}; results of {self.folder.code}")
-            if survey.state != "new" or survey.note:
-                log.info(self._in_words(survey))
+            self._log_start(survey, command, log)
             try:
-                self._train_chunks(survey, show, threads, log)
-                # what is kept says how to get it again, not how or why it was asked for
-                left_out = ("dry_run", "force", "question", "claims")
-                values = {key: value for key, value in self.config.to_plain().items() if key not in left_out}
-                lost = self.folder.finish(values)
+                for chunks, on_event in self._rounds(survey, threads, show, log):
+                    if len(chunks) == 1:
+                        self._train_chunk(chunks[0], partial(on_event, 0))
+                    else:
+                        train_at_once(chunks, self._train_chunk, on_event)
+                values = {key: value for key, value in self.config.to_plain().items() if key not in NOT_STORED}
+                warnings = self.folder.finish(values)
             except BaseException as error:
-                if Survey.from_folder(self.folder, self.seeds).state != "finished" or self.config.run.force:
-                    self.folder.fail(error)
-                if isinstance(error, Exception):
-                    log.error("failed", exc_info=error)
-                kept = self.survey()
-                log.info(f"kept: {self._in_words(kept)}" if kept.state == "partial" else "nothing is kept of it")
+                self._log_failure(error, log)
                 raise
-            for line in lost:
-                log.info(f"warning: {line}")
             table = self.folder.finished()
-            log.info("\n  ".join(results_table(table, self.seeds)))
+            log.info("\n  ".join([*(f"warning: {w}" for w in warnings), *results_table(table, self.seeds)]))
             log.info(f"{self.folder.path}   {time.perf_counter() - began:.1f} s")
-        return self.report("finished", regret=Survey.from_folder(self.folder, self.seeds).regret)
+        return self.result("finished", regret=mean_regret(table, self.seeds))
 
-    def _train_chunks(self, survey: Survey, show: bool, threads: int | None, log: logging.Logger) -> None:
-        """Train what remains, as many chunks of seeds at once as there are cores."""
-        from alignsim.runs.parallel import train_at_once
+    def _rounds(
+        self, survey: Survey, threads: int | None, show: bool, log: logging.Logger
+    ) -> Iterator[tuple[list[list[int]], Callable[[int, Event], None]]]:
+        """The chunks of seeds that are trained at once, round by round, and what is told how each of them goes."""
         from alignsim.runs.progress import StageProgress
 
         at_once = processes_at_once(self.device, threads)
@@ -227,32 +233,31 @@ class Job:
             if len(rounds) > 1:
                 seeds = [seed for chunk in together for seed in chunk]
                 log.info(f"seeds {format_seed_ranges(seeds)}, part {i} of {len(rounds)}")
-            progress = StageProgress(log.info, len(together), show)
+            yield together, partial(self._on_event, together, StageProgress(log.info, len(together), show).on_event)
 
-            def on_event(
-                chunk: int, event: Event, together: list[list[int]] = together, progress: StageProgress = progress
-            ) -> None:
-                if event[0] == "saved":
-                    self.folder.note_saved(together[chunk], event[1])
-                else:
-                    progress.on_event(chunk, event)
+    def _on_event(
+        self, chunks: list[list[int]], on_progress: Callable[[int, Event], None], chunk: int, event: Event
+    ) -> None:
+        """Note how far a chunk was saved, or show how it goes."""
+        if event[0] == "saved":
+            self.folder.note_saved(chunks[chunk], event[1])
+        else:
+            on_progress(chunk, event)
 
-            train_at_once(together, self._train_chunk, on_event)
-
-    def _train_chunk(self, seeds: Sequence[int], tell: Callable[[Event], None]) -> None:
-        """Train a chunk of seeds and keep what that gives; perhaps in a process of its own."""
+    def _train_chunk(self, seeds: Sequence[int], emit: Callable[[Event], None]) -> None:
+        """Train a chunk of seeds and store the result; perhaps in a process of its own."""
         from alignsim.runs.condition import run_condition
         from alignsim.runs.progress import ProgressEmitter
 
         checkpoint = self.folder.checkpoint(seeds)
+        condition = condition_of(self.config, seeds, self.device)
         try:
-            condition = condition_of(self.config, seeds, self.device)
-            outcome = run_condition(condition, ProgressEmitter(tell), checkpoint, self.config.run.checkpoint_every)
+            outcome = run_condition(condition, ProgressEmitter(emit), checkpoint, self.config.run.checkpoint_every)
         except BaseException:
             if checkpoint.saved_at:
-                tell(("saved", checkpoint.saved_at))
+                emit(("saved", checkpoint.saved_at))
             raise
-        self.folder.keep_chunk(self._labeled(outcome.results), outcome.history, outcome.weights())
+        self.folder.store_chunk(self._labeled(outcome.results), outcome.history, outcome.weights())
 
     def _labeled(self, results: pd.DataFrame) -> pd.DataFrame:
         """Rows that say of themselves which condition they are of."""
@@ -260,10 +265,33 @@ class Job:
         ordered = results.assign(**labels)[[*labels, "seed", *MEASURES, *DIVERGED]]
         return ordered.assign(**flatten(self.config.identity))
 
-    @property
-    def values(self) -> dict[str, Any]:
-        """What the condition is: the names of its method and environment, its digest, its values by dotted keys."""
-        return {"method": self.method, "env": self.env, CONDITION: self.config.digest, **flatten(self.config.identity)}
+    def _in_words(self, survey: Survey) -> str:
+        """What exists of the wanted seeds and what would be trained, for people."""
+        if survey.state == "finished":
+            return f"seeds {format_seed_ranges(survey.finished)}"
+        if survey.state == "outdated":
+            return survey.note
+        n_existing = len(self.seeds) - len(survey.remaining)
+        parts = [f"{n_existing} of {len(self.seeds)} seeds exist"] if n_existing else []
+        remaining = format_seed_ranges(survey.remaining)
+        parts.append(f"to train: seeds {remaining}" if remaining else "to be put together")
+        parts += ["finished ones are replaced when the new ones are complete"] * self.config.run.force
+        return "; ".join([*parts, survey.note] if survey.note else parts)
+
+    def _log_start(self, survey: Survey, command: str, log: logging.Logger) -> None:
+        forced = ", finished ones too" * self.config.run.force
+        log.debug(f"{command}; seeds {format_seed_ranges(self.seeds)}{forced}; results of {self.folder.code}")
+        if survey.state != "new" or survey.note:
+            log.info(self._in_words(survey))
+
+    def _log_failure(self, error: BaseException, log: logging.Logger) -> None:
+        """Mark the run as failed, unless its results are complete, and say what is kept of it."""
+        if Survey.from_folder(self.folder, self.seeds).state != "finished" or self.config.run.force:
+            self.folder.fail(error)
+        if isinstance(error, Exception):
+            log.error("failed", exc_info=error)
+        survey = self.survey()
+        log.info(f"kept: {self._in_words(survey)}" if survey.state == "partial" else "nothing is kept of it")
 
 
 def chunks_of(seeds: Sequence[int], size: int, begun: Sequence[Sequence[int]] = ()) -> list[list[int]]:

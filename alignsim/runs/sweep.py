@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignsim.runs.job import Job, Report
+from alignsim.runs.job import Job, JobResult
 from alignsim.runs.storage.state import PlannedState
-from alignsim.runs.sweep_log import Ledger, tally
+from alignsim.runs.sweep_log import SweepLog, tally
 
 
 @dataclass
@@ -24,16 +24,16 @@ class Worker:
 
     Attributes:
         command: what the user typed.
-        ledger: where reports go; None in a copy, whose launcher brings them back.
+        log: where results go; None in a copy, whose launcher brings them back.
         fail_fast: start no job after one has failed.
         stop_file: exists once a job has failed and no other is to be started.
-        common: the changes that all jobs share; they are told once.
+        common: the changes that all jobs share; they are shown once.
         wait: for another process that trains the same condition; else its job is put off.
         threads: CPU threads of a job, None for all cores, or one where another training has them.
     """
 
     command: str
-    ledger: Ledger | None
+    log: SweepLog | None
     fail_fast: bool = False
     stop_file: Path | None = None
     common: frozenset[str] = frozenset()
@@ -41,35 +41,35 @@ class Worker:
     threads: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"ledger": None}
+        return vars(self) | {"log": None}
 
     def short(self, job: Job) -> Job:
         """A job without the changes that it shares with all others."""
         changes = tuple(change for change in job.changes if change not in self.common)
         return dataclasses.replace(job, changes=changes)
 
-    def run(self, job: Job) -> Report:
+    def run(self, job: Job) -> JobResult:
         """Run one job, in whatever process this is called."""
         job = self.short(job)
         if self._is_over():
-            report = job.report("not run", "a job before it failed")
+            result = job.result("not run", "a job before it failed")
         else:
-            if self.ledger is not None:
-                self.ledger.start(job)
+            if self.log is not None:
+                self.log.start(job)
             threads = job.config.run.threads or self.threads
-            report = job.run(show=self.ledger is not None, wait=self.wait, threads=threads, command=self.command)
-        if report.state == "failed" and self.fail_fast and self.stop_file is not None:
+            result = job.run(show=self.log is not None, wait=self.wait, threads=threads, command=self.command)
+        if result.state == "failed" and self.fail_fast and self.stop_file is not None:
             with contextlib.suppress(OSError):
                 self.stop_file.touch()
-        if self.ledger is not None:
-            self.ledger.end(report)
-        return report
+        if self.log is not None:
+            self.log.end(result)
+        return result
 
     def _is_over(self) -> bool:
         """Whether a job has failed after which no other is to be started."""
         if not self.fail_fast:
             return False
-        failed_here = self.ledger is not None and self.ledger.count("failed") > 0
+        failed_here = self.log is not None and self.log.count("failed") > 0
         return failed_here or (self.stop_file is not None and self.stop_file.exists())
 
 
@@ -81,15 +81,15 @@ class Sweep:
         multirun: False for a command that is a single job.
 
     Attributes:
-        ledger: how the jobs went.
+        log: how the jobs went.
         worker: runs them.
         jobs: by their overrides, Hydra's too; empty where a sweeper decides them as it goes.
         remaining: the overrides of the jobs that had not finished before.
     """
 
     def __init__(self, command: str, multirun: bool = True) -> None:
-        self.ledger = Ledger(multirun)
-        self.worker = Worker(command, self.ledger)
+        self.log = SweepLog(multirun)
+        self.worker = Worker(command, self.log)
         self.jobs: dict[tuple[str, ...], Job] = {}
         self.remaining: list[tuple[str, ...]] = []
 
@@ -108,10 +108,10 @@ class Sweep:
         for overrides, job in self.jobs.items():
             try:
                 survey = job.survey()
-            except OSError:  # running it will tell
+            except OSError:  # running it will say so
                 survey = None
             if survey is not None and survey.state == "finished":
-                self.ledger.note(job.skipped(survey))
+                self.log.note(job.skipped(survey))
                 print(f"finished before   {job.title}   {job.folder.path}")
             else:
                 self.remaining.append(overrides)
@@ -135,7 +135,7 @@ class Sweep:
 
     def _print_header(self) -> None:
         """Where the results of a sweep are, and what all its jobs share."""
-        if self.ledger.multirun:
+        if self.log.multirun:
             folders = {job.folder.path.parent for job in self.jobs.values()}
             where = f"{folders.pop()}" if len(folders) == 1 else f"{len(folders)} studies"
             told = f", all with {' '.join(sorted(self.worker.common))}" if self.worker.common else ""

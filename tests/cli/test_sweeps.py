@@ -72,7 +72,7 @@ def test_more_seeds_train_only_the_new_ones(tmp_path):
     folder = only_folder(tmp_path)
     first = pd.read_csv(folder / "results.csv", dtype=str)
     output = run("train", *arguments, "seeds.count=5", "seeds.per_stack=2", cwd=tmp_path)
-    assert "2 of 5 seeds are there; to train: seeds 2 to 4" in output
+    assert "2 of 5 seeds exist; to train: seeds 2 to 4" in output
     run("train", *arguments, "seeds.first=7", "seeds.count=1", cwd=tmp_path)
     both = pd.read_csv(folder / "results.csv", dtype=str)
     assert both.head(2).equals(first), "the first seeds' rows are the very same"
@@ -103,8 +103,8 @@ def test_a_dry_run_tells_what_would_happen_to_each_condition_and_does_nothing(mi
     told = dict(re.findall(r"^(\w+) +(mine · \w+ +beta=\S+)", output, flags=re.MULTILINE))
     assert set(told) == {"finished", "partial", "failed", "new"}
     assert told["finished"].split() == ["mine", "·", "gap", "beta=0.5"]
-    assert "1 of 2 seeds are there; to train: seeds 0, 1" not in output
-    assert "1 of 2 seeds are there; to train: seeds 1" in output
+    assert "1 of 2 seeds exist; to train: seeds 0, 1" not in output
+    assert "1 of 2 seeds exist; to train: seeds 1" in output
     assert "failed before: RuntimeError: it is broken" in output
     assert "dry run of 4 conditions: 1 failed, 1 finished, 1 new, 1 partial; nothing was done" in output
     assert sorted(str(path) for path in (tmp_path / "outputs").rglob("*")) == before

@@ -18,6 +18,7 @@ VALUES = {
     3: {"dpo": [-0.003, 0.001], "rlhf": [0.242, 0.427]},
     4: {"dpo": [-0.003, 0.001], "rlhf": [0.242, 0.427]},  # the same; only the reference's value is new
     5: {"dpo": [-0.003, 0.001], "rlhf": [0.242, 0.427]},  # the same; a learned reward's optimum, where it is sampled
+    6: {"dpo": [-0.003, 0.001], "rlhf": [0.242, 0.427]},  # the same; keys and columns have other names
 }
 
 

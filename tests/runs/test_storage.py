@@ -11,17 +11,10 @@ import torch
 
 from alignsim.evaluation.measures import MEASURES
 from alignsim.runs.storage.atomic import CorruptFileError, write_atomically
-from alignsim.runs.storage.table import (
-    SHOWN,
-    Table,
-    by_seed,
-    format_seed_ranges,
-    mean_regret,
-    parse_results,
-    results_table,
-)
+from alignsim.runs.storage.table import SHOWN, Table, by_seed, mean_regret, parse_results, results_table
 from alignsim.runs.storage.tensors import stacked
 from alignsim.runs.storage.versions import RESULTS_VERSION, code_stamp
+from alignsim.runs.text import format_seed_ranges
 
 
 def content(seeds, columns=("method", "env", "seed", *MEASURES, "code")):

@@ -111,7 +111,7 @@ def test_a_finished_chunk_and_a_checkpoint_are_used_and_damaged_ones_are_not(unb
     process.communicate()
     told = run("train", *LONG, "dry_run=true", cwd=tmp_path)
     assert "partial" in told
-    assert "2 of 4 seeds are there; to train: seeds 2, 3; seeds 2, 3 go on from a checkpoint" in told
+    assert "2 of 4 seeds exist; to train: seeds 2, 3; seeds 2, 3 go on from a checkpoint" in told
     for damage in ("garbage", "cut", "none"):
         cwd = tmp_path / damage
         shutil.copytree(tmp_path / "outputs", cwd / "outputs")
@@ -370,7 +370,7 @@ def test_a_forced_run_keeps_the_old_results_until_the_new_ones_are_complete(unbr
     process.communicate()
     assert (folder / "results.csv").read_bytes() == old
     assert json.loads((folder / "status.json").read_text())["state"] == "running"
-    assert "2 of 4 seeds are there" in run("train", *LONG, "force=true", "dry_run=true", cwd=tmp_path)
+    assert "2 of 4 seeds exist" in run("train", *LONG, "force=true", "dry_run=true", cwd=tmp_path)
     output = run("train", *LONG, "force=true", cwd=tmp_path)
     assert output.count("rl: ") == 1, "it goes on with the forced run"
     new = pd.read_csv(folder / "results.csv")

@@ -138,8 +138,8 @@ def test_the_hash_is_that_of_the_condition_and_of_nothing_else():
     ):
         assert load(composed(same)).hash == base, same
     assert load(composed("env=no_gap", "env.complexity_factor=2.0")).hash == base
-    others = ["beta=0.4", "env=no_gap", "env.label_noise=0.1", "method=dpo", "model.policy.hidden_dim=32"]
-    others += ["env.reference=tilted", "env.coverage=0.5", "env.preferences=deterministic"]
+    others = ["beta=0.4", "env=no_gap", "env.labels.flip_probability=0.1", "method=dpo", "model.policy.hidden_dim=32"]
+    others += ["env/reference=tilted", "env.coverage=0.5", "env/labels=deterministic"]
     others += ["method.rl.steps=100", "evaluation.prompts=100", "model.reward.reads=tokens"]
     others += ["model.reward.head=scalar", "model=implicit", "model=linear", "model=transformer"]
     assert len({base, *(load(composed(other)).hash for other in others)}) == len(others) + 1
@@ -152,7 +152,7 @@ def test_the_configuration_is_plain_json():
 def test_every_problem_is_told_at_once_with_key_value_and_what_is_allowed():
     values = composed()
     values["env"] |= {"complexity_factor": 0.5, "n_pair": 10, "vocab_size": 1, "seeds": [1]}
-    values["method"]["rl"]["samples"] = 1
+    values["method"]["rl"]["samples_per_prompt"] = 1
     values |= {"beta": float("nan"), "device": "tpu", "study": "../../x", "bta": 1}
     told = problems(values)
     expected = [

@@ -13,7 +13,7 @@ from alignsim.analysis.claims.text import as_typed, counted
 from alignsim.analysis.study import NAMES, Study, condition_keys
 from alignsim.runs.storage.folder import RunFolder
 from alignsim.runs.storage.state import Status
-from alignsim.runs.storage.table import format_seed_ranges
+from alignsim.runs.text import format_seed_ranges
 
 #: How many values of a key, and how many commands, are told.
 MOST_VALUES, MOST_COMMANDS = 20, 20

@@ -96,7 +96,7 @@ class RunFolder:
         """The rows of finished seeds; none where there are none.
 
         Raises:
-            DamagedError: `results.csv` is not whole.
+            CorruptFileError: `results.csv` is not whole.
         """
         try:
             return parse_results((self.path / RESULTS).read_bytes())
@@ -158,7 +158,7 @@ class RunFolder:
         What a run that failed or is forced has kept stays. Nobody else may be training.
         """
         status = self.status()
-        if status is None or status.state == "failed":
+        if self.is_settled or status is None or status.state == "failed":
             return
         if status.state == "running":
             rows = set(self.finished().rows)
@@ -187,7 +187,7 @@ class RunFolder:
         """How far, in words, the training of a chunk had come when it was saved last."""
         self._saved[tuple(seeds)] = at
 
-    def keep_chunk(self, results: pd.DataFrame, history: pd.DataFrame, weights: Mapping[str, Any]) -> None:
+    def store_chunk(self, results: pd.DataFrame, history: pd.DataFrame, weights: Mapping[str, Any]) -> None:
         """Keep what a chunk of seeds gave: a folder that appears whole. Its checkpoint is of no more use."""
         seeds, stamps = list(results["seed"]), {CONDITION: self.condition, CODE: self.code}
         place = self.path / UNFINISHED / f"seeds-{seeds[0]}-{seeds[-1]}"

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from alignsim.runs.storage.atomic import CorruptFileError
 from alignsim.runs.storage.folder import RESULTS, UNFINISHED, RunFolder
 from alignsim.runs.storage.state import SurveyState
-from alignsim.runs.storage.table import Table, format_seed_ranges, mean_regret
+from alignsim.runs.storage.table import Table, mean_regret
 from alignsim.runs.storage.versions import origin_mismatch
+from alignsim.runs.text import format_seed_ranges
 
 
 @dataclass(frozen=True)

@@ -149,18 +149,3 @@ def results_table(table: Table, seeds: Sequence[int]) -> list[str]:
         )
         lines.append(f"diverged and left out of these means: seed {', '.join(told)}")
     return lines
-
-
-def format_seed_ranges(seeds: Sequence[int]) -> str:
-    """Seeds in words.
-
-    >>> span([0, 1, 2, 7, 9, 10])
-    '0 to 2, 7, 9, 10'
-    """
-    runs: list[list[int]] = []
-    for seed in seeds:
-        if runs and runs[-1][-1] == seed - 1:
-            runs[-1].append(seed)
-        else:
-            runs.append([seed])
-    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)

@@ -19,7 +19,7 @@ from alignsim.runs.storage.table import Table
 
 #: Raised by one whenever the files of a run, or what a condition means, change: older results are then never mixed
 #: with newer ones.
-RESULTS_VERSION = 5
+RESULTS_VERSION = 6
 
 #: Columns of `results.csv`: the digest of the condition that a row is of, and which code trained it, see `code_stamp`.
 CONDITION, CODE = "condition", "code"
