@@ -76,7 +76,7 @@ def run_condition(
 
     Args:
         condition: what to run.
-        monitor: hears how training goes.
+        monitor: gets how training goes.
         checkpoint: where to go on from, and where to save to: then a run that is stopped and started again gives,
             bit for bit on the same machine, what it would have given in one go.
         checkpoint_every: seconds between two saves, 0 for every time that is possible.
@@ -88,7 +88,7 @@ def run_condition(
     try:
         trained = condition.method.train(TrainingInputs(env, env.preference_data(), condition.model, beta, recorder))
     except BaseException:
-        with contextlib.suppress(OSError):  # what went wrong first is what is to be told
+        with contextlib.suppress(OSError):  # the first error is the one to report
             recorder.save()
         raise
     measures = measure(trained, env, beta, evaluation)

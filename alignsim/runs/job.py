@@ -221,7 +221,7 @@ class Job:
     def _rounds(
         self, survey: Survey, threads: int | None, show: bool, log: logging.Logger
     ) -> Iterator[tuple[list[list[int]], Callable[[int, Event], None]]]:
-        """The chunks of seeds that are trained at once, round by round, and what is told how each of them goes."""
+        """The chunks of seeds that are trained at once, round by round, and who gets the events of each."""
         from alignsim.runs.progress import StageProgress
 
         at_once = processes_at_once(self.device, threads)

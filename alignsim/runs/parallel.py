@@ -1,6 +1,6 @@
-"""Chunks of seeds trained at once, each in a process of one thread, that report to the process that started them.
+"""Chunks of seeds trained at once, each in a process of one thread, which sends events to the process that started it.
 
-One thread for each process loses nothing to threads that wait for each other. What is trained is not known here.
+Processes of one thread lose nothing to threads that wait for each other. What is trained is not known here.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Any
 
 from alignsim._lazy import torch
 
-#: What a process tells: a name and plain values.
+#: What a process emits: a name and plain values.
 Event = tuple[Any, ...]
 
-#: Trains a chunk of seeds and tells how it goes.
+#: Trains a chunk of seeds and emits how it goes.
 Train = Callable[[Sequence[int], Callable[[Event], None]], None]
 
 #: How processes are made: a copied one needs no imports, but elsewhere than on Linux that is not safe.
@@ -46,8 +46,8 @@ def train_at_once(chunks: Sequence[Sequence[int]], train: Train, on_event: Calla
 
     Args:
         chunks: the seeds of each.
-        train: what a process does; it keeps its results itself.
-        on_event: is told in this process what `train` tells, with the number of the chunk.
+        train: what a process does; it stores its results itself.
+        on_event: gets, in this process, the number of a chunk and each event that it emits.
     """
     if len(chunks) == 1:
         train(chunks[0], lambda event: on_event(0, event))
@@ -68,7 +68,7 @@ def train_at_once(chunks: Sequence[Sequence[int]], train: Train, on_event: Calla
 
 
 def _listen(processes: dict[Connection, tuple[int, BaseProcess]], on_event: Callable[[int, Event], None]) -> None:
-    """Hand on what the processes tell until all have ended; an error of one is raised."""
+    """Hand on what the processes emit until all have ended; an error of one is raised."""
     while processes:
         for ready in wait(list(processes)):
             assert isinstance(ready, Connection)
@@ -97,7 +97,7 @@ def _stop(processes: dict[Connection, tuple[int, BaseProcess]], on_event: Callab
         process.terminate()
     try:
         while processes:
-            with contextlib.suppress(Exception):  # what stopped them first is what is to be told
+            with contextlib.suppress(Exception):  # the first error is the one to report
                 _listen(processes, on_event)
     except BaseException:
         for _, process in processes.values():
@@ -119,7 +119,7 @@ def _signals_later() -> Iterator[None]:
 
 
 def _work(train: Train, seeds: Sequence[int], connection: Connection, parent: int) -> None:
-    """What a process does: train, tell, and say how it ended."""
+    """What a process does: train, emit events, and say how it ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; who started this one decides
     signal.signal(signal.SIGTERM, _stopped)
     _end_with_parent(parent)
@@ -127,14 +127,14 @@ def _work(train: Train, seeds: Sequence[int], connection: Connection, parent: in
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     torch.set_num_threads(1)
 
-    def tell(event: Event) -> None:
+    def emit(event: Event) -> None:
         if hasattr(os, "getppid") and os.getppid() != parent:
             raise _StoppedError
         connection.send(event)
 
     end: Event = ("end",)
     try:
-        train(seeds, tell)
+        train(seeds, emit)
     except _StoppedError:
         pass
     except Exception as error:

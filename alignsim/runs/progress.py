@@ -18,43 +18,42 @@ from alignsim.models.base import StackedModel
 
 
 class ProgressEmitter(Monitor):
-    """Tells how training goes in plain values, which another process can on_event too: the events of `StageProgress`.
+    """Emits how training goes as plain values, which can be sent to another process: the events of `StageProgress`.
 
     Args:
-        tell: gets a name and values.
+        emit: gets a name and values.
     """
 
-    def __init__(self, tell: Callable[[tuple[Any, ...]], None]) -> None:
-        self._tell = tell
+    def __init__(self, emit: Callable[[tuple[Any, ...]], None]) -> None:
+        self._emit = emit
 
     def start(self, stage: str, steps: int, done: int) -> None:
         """`start`, stage, steps at most, steps done before."""
-        self._tell(("start", stage, steps, done))
+        self._emit(("start", stage, steps, done))
 
     def record(self, stage: str, step: int, measures: Mapping[str, torch.Tensor], model: StackedModel) -> None:
         """`record`, stage, step, sums and numbers of seeds of each measure, over seeds where it is a number."""
-        told = {}
+        sums = {}
         for name, values in measures.items():
-            there = ~values.isnan()
-            told[name] = float(values.nansum()), int(there.sum())
-        self._tell(("record", stage, step, told))
+            sums[name] = float(values.nansum()), int((~values.isnan()).sum())
+        self._emit(("record", stage, step, sums))
 
     def finish(self, stage: str, step: int, diverged_at: torch.Tensor) -> None:
         """`finish`, stage, step, seeds that diverged, seeds."""
-        self._tell(("finish", stage, step, int((diverged_at > 0).sum()), len(diverged_at)))
+        self._emit(("finish", stage, step, int((diverged_at > 0).sum()), len(diverged_at)))
 
 
 class StageProgress:
     """A tqdm bar on stderr where that is a terminal, and a line for each finished stage of chunks trained at once.
 
     Args:
-        tell: gets the lines.
+        log: gets the lines.
         chunks: how many are trained at once.
         bar: False for a job beside others, whose bars would overwrite each other.
     """
 
-    def __init__(self, tell: Callable[[str], object], chunks: int = 1, bar: bool = True) -> None:
-        self._tell, self._chunks, self._bars = tell, chunks, bar
+    def __init__(self, log: Callable[[str], object], chunks: int = 1, bar: bool = True) -> None:
+        self._log, self._chunks, self._bars = log, chunks, bar
         self._stages: dict[str, _Stage] = {}
         self._bar: tqdm[Any] | None = None
         self._began = time.perf_counter()
@@ -67,7 +66,7 @@ class StageProgress:
         self._show()
 
     def _show(self) -> None:
-        """Bring the bar to where the first unfinished stage is; tell those that are finished."""
+        """Move the bar to where the first unfinished stage is; log those that are finished."""
         for stage in list(self._stages.values()):
             if self._bar is None:
                 disable = None if self._bars else True  # None: where stderr is no terminal
@@ -79,7 +78,7 @@ class StageProgress:
             if len(stage.finished) < self._chunks:
                 return
             self._bar.close()
-            self._tell(stage.line(time.perf_counter() - self._began))
+            self._log(stage.line(time.perf_counter() - self._began))
             self._bar, self._began = None, time.perf_counter()
             del self._stages[stage.name]
 
@@ -121,7 +120,7 @@ class _Stage:
         return means
 
     def line(self, seconds: float) -> str:
-        """What is left behind of the stage."""
+        """The line that remains of the stage."""
         step, done = max(self.at.values()), min(self.done.values())
         parts = [f"{self.name}: {step} steps in {seconds:.1f} s"]
         if any(self.done.values()):

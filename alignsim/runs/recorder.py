@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Checkpoint(Protocol):
-    """Where a run keeps what it needs to go on after it was stopped at any moment."""
+    """Where a run saves what it needs to resume after it was stopped at any moment."""
 
     def load(self) -> State | None:
         """What was saved last; None where there is nothing to go on from."""
@@ -30,9 +30,9 @@ class Checkpoint(Protocol):
 
 
 class Recorder(Monitor):
-    """Keeps the training curves and what is needed to go on, measures the policy's true value now and then.
+    """Records the training curves and what is needed to resume, and measures the policy's true value now and then.
 
-    What it hears is passed on to another monitor.
+    Everything is passed on to another monitor.
     """
 
     def __init__(
@@ -49,11 +49,11 @@ class Recorder(Monitor):
         self._optimum = env.optimal_value(beta, self._prompts)
         self._reference = reference_value(env, self._prompts, evaluation)
         self._rows: list[tuple[str, int, tuple[int, ...], dict[str, torch.Tensor]]] = []
-        self._place = {seed: i for i, seed in enumerate(env.seeds)}
+        self._index = {seed: i for i, seed in enumerate(env.seeds)}
         self._next_value_at, self._last_step = 0, 0
         self._diverged_at: dict[str, torch.Tensor] = {}
         self._checkpoint, self._checkpoint_every, self._saved_at = checkpoint, checkpoint_every, time.monotonic()
-        self._kept: State | None = None
+        self._latest: State | None = None
         saved = checkpoint.load() if checkpoint else None
         self._stages: dict[str, State] = {}
         if saved is not None:
@@ -62,7 +62,7 @@ class Recorder(Monitor):
             self._next_value_at = saved["next_value_at"]
 
     def load_state(self, stage: str) -> State | None:
-        """The state in which a stage was last kept, here or by the run that this one goes on from."""
+        """The state of a stage that was last saved, by this run or by the one that it resumes."""
         state = self._stages.get(stage)
         return state and map_tensors(state, torch.Tensor.clone)
 
@@ -74,33 +74,35 @@ class Recorder(Monitor):
         self._monitor.start(stage, steps, done)
 
     def record(self, stage: str, step: int, measures: Mapping[str, torch.Tensor], model: StackedModel) -> None:
-        """Keep the measures of each seed; every `curve_every` steps and at the last also a policy's true value."""
+        """Record the measures of each seed; every `curve_every` steps and at the last also a policy's true value."""
         row = dict(measures)
         if isinstance(model, PolicyModel) and (step >= self._next_value_at or step == self._last_step):
             self._next_value_at = step + self._evaluation.curve_every
-            there = [self._place[seed] for seed in model.env.seeds]
-            value = policy_value(model, self._beta, self._prompts[there], self._evaluation)
+            indices = [self._index[seed] for seed in model.env.seeds]
+            value = policy_value(model, self._beta, self._prompts[indices], self._evaluation)
             row |= {"true_reward": value.reward, "true_kl": value.kl, "value": value.value}
             if self._optimum is not None:
-                row["normalized_value"] = normalized_value(value.value, self._reference[there], self._optimum[there])
+                row["normalized_value"] = normalized_value(
+                    value.value, self._reference[indices], self._optimum[indices]
+                )
         self._rows.append((stage, step, model.env.seeds, row))
         self._monitor.record(stage, step, measures, model)
 
     def save_state(self, stage: str, state: State) -> None:
-        """Keep a copy of a stage's state, and save it where that is due."""
+        """Copy the state of a stage, and write it where that is due."""
         if self._checkpoint is None:
             return
         self._stages[stage] = map_tensors(state, torch.Tensor.clone)
         at, rows = f"step {state['step']} of {stage}", len(self._rows)
-        self._kept = {"at": at, "stages": dict(self._stages), "rows": rows, "next_value_at": self._next_value_at}
+        self._latest = {"at": at, "stages": dict(self._stages), "rows": rows, "next_value_at": self._next_value_at}
         if time.monotonic() - self._saved_at >= self._checkpoint_every:
             self.save()
 
     def save(self) -> None:
-        """Save the last kept states, with the curves up to there."""
-        if self._checkpoint is None or self._kept is None:
+        """Write the latest states, with the curves up to there."""
+        if self._checkpoint is None or self._latest is None:
             return
-        state = self._kept | {"rows": self._rows[: self._kept["rows"]]}
+        state = self._latest | {"rows": self._rows[: self._latest["rows"]]}
         self._checkpoint.save(map_tensors(state, torch.Tensor.cpu))
         self._saved_at = time.monotonic()
 
@@ -111,11 +113,11 @@ class Recorder(Monitor):
 
     def diverged(self) -> dict[str, list[Any]]:
         """The columns `DIVERGED`: whether each seed's training diverged, in which stage first, after which step."""
-        found: list[tuple[str, int] | None] = [None] * len(self._env.seeds)
+        first: list[tuple[str, int] | None] = [None] * len(self._env.seeds)
         for stage, diverged_at in self._diverged_at.items():
             for i, step in enumerate(diverged_at.tolist()):
-                found[i] = found[i] or ((stage, step) if step else None)
-        columns = [[at is not None, *(at or ("", ""))] for at in found]
+                first[i] = first[i] or ((stage, step) if step else None)
+        columns = [[at is not None, *(at or ("", ""))] for at in first]
         return dict(zip(DIVERGED, map(list, zip(*columns, strict=True)), strict=True))
 
     def history(self) -> pd.DataFrame:

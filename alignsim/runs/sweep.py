@@ -94,7 +94,7 @@ class Sweep:
         self.remaining: list[tuple[str, ...]] = []
 
     def plan(self, jobs: dict[tuple[str, ...], Job], planned: bool) -> None:
-        """The jobs of a command are known, or two possible ones: they are told apart by what they do not share."""
+        """The jobs of a command are known, or two possible ones: their titles show what they do not share."""
         self.worker.fail_fast = next(iter(jobs.values())).config.run.fail_fast
         if len(jobs) > 1:
             self.worker.common = frozenset.intersection(*(frozenset(job.changes) for job in jobs.values()))
@@ -138,8 +138,8 @@ class Sweep:
         if self.log.multirun:
             folders = {job.folder.path.parent for job in self.jobs.values()}
             where = f"{folders.pop()}" if len(folders) == 1 else f"{len(folders)} studies"
-            told = f", all with {' '.join(sorted(self.worker.common))}" if self.worker.common else ""
-            print(f"{tally({}, len(self.jobs))} in {where}{told}")
+            shared = f", all with {' '.join(sorted(self.worker.common))}" if self.worker.common else ""
+            print(f"{tally({}, len(self.jobs))} in {where}{shared}")
 
     def close(self) -> None:
         """Leave nothing behind that only this command needed."""

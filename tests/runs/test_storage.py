@@ -11,7 +11,7 @@ import torch
 
 from alignsim.evaluation.measures import MEASURES
 from alignsim.runs.storage.atomic import CorruptFileError, write_atomically
-from alignsim.runs.storage.table import SHOWN, Table, by_seed, mean_regret, parse_results, results_table
+from alignsim.runs.storage.table import SHOWN, Table, join_by_seed, mean_regret, parse_results, results_table
 from alignsim.runs.storage.tensors import stacked
 from alignsim.runs.storage.versions import RESULTS_VERSION, code_stamp
 from alignsim.runs.text import format_seed_ranges
@@ -74,14 +74,14 @@ def test_an_error_while_writing_leaves_every_file_as_it_was(tmp_path):
 
     with pytest.raises(RuntimeError):
         write_atomically({a: lambda path: path.write_text("new"), b: fail})
-    assert a.read_text() == b.read_text() == "old"
+    assert a.read_frame() == b.read_frame() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
 def test_tables_are_joined_by_seed_and_the_later_one_counts():
     older = pd.DataFrame({"seed": ["10", "2"], "x": ["a", "b"]})
     newer = pd.DataFrame({"seed": ["2", "2", "3"], "x": ["c", "d", "e"]})
-    assert by_seed([older, newer]).to_dict("list") == {"seed": ["2", "2", "3", "10"], "x": ["c", "d", "e", "a"]}
+    assert join_by_seed([older, newer]).to_dict("list") == {"seed": ["2", "2", "3", "10"], "x": ["c", "d", "e", "a"]}
 
 
 def test_weights_are_stacked_by_seed_and_the_newer_ones_count():

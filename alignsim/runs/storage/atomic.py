@@ -40,7 +40,7 @@ def write_folder_atomically(place: Path, files: Mapping[Path, Callable[[Path], o
 
     Args:
         place: the folder.
-        files: for each name of a file, in the path that an error is to tell, the function that fills it.
+        files: for each name of a file, which an error names, the function that fills it.
     """
     with temp_dir(place.parent) as aside:
         _fill(aside, files)
@@ -73,9 +73,9 @@ def temp_dir(folder: Path) -> Iterator[Path]:
 
 def _fill(folder: Path, files: Mapping[Path, Callable[[Path], object]]) -> None:
     """Write files into a folder; an error of the file system names the file as it is asked for, not the one here."""
-    for path, write in files.items():
+    for path, fill in files.items():
         try:
-            write(folder / path.name)
+            fill(folder / path.name)
             _flush(folder / path.name)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from error

@@ -1,6 +1,6 @@
-"""The folder of one condition: what is there of its seeds, and every step of a run that adds to them.
+"""The folder of one condition: which of its seeds it holds, and every step of a run that adds to them.
 
-What is trained and when is in `alignsim.runs.job`; how the files are written whole, read and joined is beside this.
+What is trained and when is decided in `alignsim.runs.job`; how files are written and read stands beside this.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from alignsim.runs.storage.atomic import (
 )
 from alignsim.runs.storage.lock import TrainingLock
 from alignsim.runs.storage.state import RunState, Status
-from alignsim.runs.storage.table import Table, by_seed, parse_results, read_text
+from alignsim.runs.storage.table import Table, join_by_seed, parse_results, read_frame
 from alignsim.runs.storage.tensors import CheckpointFile, read_weights, save_tensors, stacked
 from alignsim.runs.storage.versions import CODE, CONDITION, origin_mismatch
 
@@ -55,7 +55,7 @@ UNFINISHED = "unfinished"
 class RunFolder:
     """The folder of one condition, `outputs/<study>/<method>-<env>-<hash8>/`.
 
-    `results.csv` holds the seeds that are finished, whatever happens later; `status.json` tells about the last run
+    `results.csv` holds the seeds that are finished, whatever happens later; `status.json` describes the last run
     that had something to train. While it trains, its finished chunks of seeds and the checkpoints of those in training
     wait in `unfinished/`.
 
@@ -72,11 +72,11 @@ class RunFolder:
 
     @property
     def lock(self) -> TrainingLock:
-        """What whoever trains the condition holds; outside, so that the folder can be moved or removed."""
+        """The lock that a run holds while it trains; outside the folder, which can so be moved or removed."""
         return TrainingLock(self.path.parent / ".locks" / f"{self.path.name}.lock")
 
     def status(self) -> Status | None:
-        """What `status.json` says; None where it is not there or not what was written."""
+        """What `status.json` says; None where it is missing or not what was written."""
         try:
             return TypeAdapter(Status).validate_json((self.path / STATUS).read_bytes())
         except (OSError, ValueError):
@@ -104,14 +104,14 @@ class RunFolder:
             return Table([], {})
 
     def chunks(self) -> dict[Path, list[int]]:
-        """The finished chunks of a run that is not, and their seeds."""
-        found = {}
+        """The seeds of each finished chunk of an unfinished run, by the folder of the chunk."""
+        chunks = {}
         for path in sorted((self.path / UNFINISHED).glob("seeds-*")):
             with contextlib.suppress(CorruptFileError, OSError):
                 table = parse_results((path / RESULTS).read_bytes())
                 if origin_mismatch(table, self.condition, self.code) is None:
-                    found[path] = sorted(table.rows)
-        return found
+                    chunks[path] = sorted(table.rows)
+        return chunks
 
     def start(self, device: str, force: bool, command: str) -> None:
         """Mark the run as running, and clear away what can be of no more use."""
@@ -148,14 +148,14 @@ class RunFolder:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the last run has ended and all is gone that only its training needed."""
+        """Whether the last run has ended and nothing is left that only its training needed."""
         left = (self.path / UNFINISHED).exists() or leftovers(self.path)
         return not self.is_open and not left
 
     def settle(self) -> None:
         """Close a run that was killed after its results were complete, and clear away what it needed no more.
 
-        What a run that failed or is forced has kept stays. Nobody else may be training.
+        What a failed or forced run has stored stays. The lock must be held.
         """
         status = self.status()
         if self.is_settled or status is None or status.state == "failed":
@@ -180,19 +180,19 @@ class RunFolder:
         return self.path / UNFINISHED / f"checkpoint-{seeds[0]}-{seeds[-1]}.pt"
 
     def checkpoint(self, seeds: Sequence[int]) -> CheckpointFile:
-        """What saves the training of a chunk of seeds."""
+        """Where the state of a chunk in training is saved to and loaded from."""
         return CheckpointFile(self.checkpoint_path(seeds), {"code": self.code, "seeds": list(seeds)})
 
     def note_saved(self, seeds: Sequence[int], at: str) -> None:
-        """How far, in words, the training of a chunk had come when it was saved last."""
+        """Note how far, in words, the training of a chunk had come when it was last saved."""
         self._saved[tuple(seeds)] = at
 
     def store_chunk(self, results: pd.DataFrame, history: pd.DataFrame, weights: Mapping[str, Any]) -> None:
-        """Keep what a chunk of seeds gave: a folder that appears whole. Its checkpoint is of no more use."""
+        """Store the results of a chunk of seeds in a folder that appears whole; its checkpoint is removed."""
         seeds, stamps = list(results["seed"]), {CONDITION: self.condition, CODE: self.code}
-        place = self.path / UNFINISHED / f"seeds-{seeds[0]}-{seeds[-1]}"
+        folder = self.path / UNFINISHED / f"seeds-{seeds[0]}-{seeds[-1]}"
         write_folder_atomically(
-            place,
+            folder,
             {
                 self.path / RESULTS: lambda path: results.assign(**stamps).to_csv(path, index=False),
                 self.path / HISTORY: lambda path: history.to_csv(path, index=False),
@@ -202,30 +202,30 @@ class RunFolder:
         self.checkpoint_path(seeds).unlink(missing_ok=True)
 
     def finish(self, config: Mapping[str, Any]) -> list[str]:
-        """Put the finished chunks beside the seeds that were there, and mark the run as finished.
+        """Join the finished chunks and the earlier seeds, and mark the run as finished.
 
         Returns:
-            What could not be kept of earlier seeds because a file is damaged, in words.
+            A warning for each file of earlier seeds that is damaged and so left out.
         """
         from omegaconf import OmegaConf
 
-        sources, lost = [*self.chunks()], list[str]()
+        sources, warnings = [*self.chunks()], list[str]()
         if (old := self.finished()).rows and origin_mismatch(old, self.condition, self.code) is None:
             sources.insert(0, self.path)
 
-        def whole(name: str, read: Callable[[Path], T]) -> list[T]:
-            found = []
+        def intact(name: str, load: Callable[[Path], T]) -> list[T]:
+            parts = []
             for source in sources:
                 try:
-                    found.append(read(source / name))
+                    parts.append(load(source / name))
                 except (OSError, CorruptFileError) as error:
-                    lost.append(f"{source / name} is damaged, its seeds are left out of it ({error})")
-            return found
+                    warnings.append(f"{source / name} is damaged, its seeds are left out of it ({error})")
+            return parts
 
-        results = by_seed([read_text(source / RESULTS) for source in sources])
-        history = by_seed(whole(HISTORY, read_text))
+        results = join_by_seed([read_frame(source / RESULTS) for source in sources])
+        history = join_by_seed(intact(HISTORY, read_frame))
         weights: dict[str, Any] = {}
-        for newer in whole(WEIGHTS, read_weights):
+        for newer in intact(WEIGHTS, read_weights):
             weights = stacked(weights, newer)
         finished = self._changed("finished", ended=_now(), training=[])
         write_atomically(
@@ -238,7 +238,7 @@ class RunFolder:
             }
         )
         self._clear_away()
-        return lost
+        return warnings
 
     def _clear_away(self) -> None:
         """Remove what a finished run needs no more."""
@@ -248,14 +248,14 @@ class RunFolder:
     def fail(self, error: BaseException) -> None:
         """Mark the run as failed and keep the error; silent where not even that can be written."""
         stopped = not isinstance(error, Exception)
-        told = {
+        details = {
             "type": type(error).__name__,
             "message": str(error) or ("stopped" if stopped else ""),
             "traceback": "".join(traceback.format_exception(error)),
         }
         at = " and ".join(dict.fromkeys(self._saved.values())) or None
         with contextlib.suppress(OSError):
-            self._write_status("failed", ended=_now(), error=told, stopped=stopped, checkpoint=at)
+            self._write_status("failed", ended=_now(), error=details, stopped=stopped, checkpoint=at)
 
     def _write_status(self, state: RunState, **changes: Any) -> None:
         content = self._changed(state, **changes)

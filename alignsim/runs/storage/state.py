@@ -1,4 +1,4 @@
-"""How things stand: the words for the state of a run, of its seeds and of a job, and what `status.json` tells.
+"""How things stand: the words for the state of a run, of its seeds and of a job, and what `status.json` says.
 
 Who writes and who reads them is elsewhere.
 """
@@ -26,7 +26,7 @@ PlannedState = Literal[SurveyState, "busy"]
 
 @pydantic_dataclass(config=ConfigDict(extra="ignore"))
 class Status:
-    """What `status.json` tells about the last run that had something to train.
+    """What `status.json` says about the last run that had something to train.
 
     Attributes:
         state: of that run.

@@ -84,8 +84,8 @@ def parse_results(content: bytes) -> Table:
     return Table(columns, rows)
 
 
-def read_text(path: Path) -> pd.DataFrame:
-    """A table of seeds with every cell as it was written.
+def read_frame(path: Path) -> pd.DataFrame:
+    """A CSV file of seeds as a table of text, every cell as it was written.
 
     Raises:
         DamagedError: it is not one.
@@ -100,16 +100,16 @@ def read_text(path: Path) -> pd.DataFrame:
     return table
 
 
-def by_seed(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Tables of text in one, in the order of the seeds; where two have a seed, the later one counts."""
+def join_by_seed(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Join tables of text in the order of their seeds; where two have the same seed, the later one counts."""
     import pandas as pd
 
-    taken: set[str] = set()
-    kept = []
+    known: set[str] = set()
+    parts = []
     for table in reversed(tables):
-        kept.append(table[~table["seed"].isin(taken)])
-        taken |= set(table["seed"])
-    joined = pd.concat(kept[::-1] or [pd.DataFrame({"seed": []})], ignore_index=True)
+        parts.append(table[~table["seed"].isin(known)])
+        known |= set(table["seed"])
+    joined = pd.concat(parts[::-1] or [pd.DataFrame({"seed": []})], ignore_index=True)
     return joined.sort_values("seed", key=lambda seeds: seeds.map(int), kind="stable", ignore_index=True)
 
 
@@ -129,23 +129,23 @@ def mean_regret(table: Table, seeds: Sequence[int]) -> float:
 
 def results_table(table: Table, seeds: Sequence[int]) -> list[str]:
     """The main measures of some seeds of a condition, line by line: the mean and its standard error."""
-    kept = seeds_that_count(table, seeds)
-    count = f"{len(kept)} seeds" if len(kept) != 1 else "1 seed"
+    counted = seeds_that_count(table, seeds)
+    count = f"{len(counted)} seeds" if len(counted) != 1 else "1 seed"
     lines = [f"{'':<22}{'mean':>8}   standard error ({count})"]
     for name in SHOWN:
         of_seeds = table.measure(name)
-        values = np.array([of_seeds[seed] for seed in kept])
+        values = np.array([of_seeds[seed] for seed in counted])
         values = values[~np.isnan(values)]
         if len(values):
             error = f"{values.std(ddof=1) / np.sqrt(len(values)):.3f}" if len(values) > 1 else "-"
             mean = round(float(values.mean()), 3) + 0.0  # no sign where that is 0
             lines.append(f"{name:<22}{mean:>8.3f}   {error:>14}")
-    if len(kept) < len(seeds):
+    if len(counted) < len(seeds):
         stage, step = table.column("diverged_stage"), table.column("diverged_step")
-        told = (
+        diverged = (
             f"{seed} ({stage[seed]}, step {step[seed]})" if stage[seed] else f"{seed} (its value is not finite)"
             for seed in seeds
-            if seed not in kept
+            if seed not in counted
         )
-        lines.append(f"diverged and left out of these means: seed {', '.join(told)}")
+        lines.append(f"diverged and left out of these means: seed {', '.join(diverged)}")
     return lines
