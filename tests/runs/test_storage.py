@@ -74,7 +74,7 @@ def test_an_error_while_writing_leaves_every_file_as_it_was(tmp_path):
 
     with pytest.raises(RuntimeError):
         write_atomically({a: lambda path: path.write_text("new"), b: fail})
-    assert a.read_frame() == b.read_frame() == "old"
+    assert a.read_text() == b.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
