@@ -55,7 +55,8 @@ def test_a_method_of_ones_own_is_trained_and_drawn(plugin):
     assert "hinge" in (folder / "outputs" / "default" / "report.html").read_text()
 
 
-def test_a_bad_value_of_its_own_knob_is_told_before_anything_runs(plugin):
+def test_a_bad_value_of_its_own_knob_is_refused(plugin):
+    """Before anything runs."""
     folder, env = plugin
     told = run("train", *MINE, "method.margin=-1", cwd=folder, env=env, code=2)
     assert "method.margin=-1" in told

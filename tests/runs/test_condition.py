@@ -14,7 +14,8 @@ def environment(complexity_factor):
     return SimplifiedEnvironment(3, 4, complexity_factor, n_pairs=150)
 
 
-def test_run_experiment_gives_a_tidy_table_of_both_methods_in_both_environments():
+def test_run_experiment_gives_a_tidy_table():
+    """A row for each method, environment and seed."""
     short = PreferenceFitConfig(steps=30)
     methods = {"rlhf": RLHF(short, RLOO(steps=10)), "dpo": DPO(short)}
     table = run_experiment(environment(2.0), environment(1.0), num_iterations=3, methods=methods)
@@ -35,7 +36,7 @@ def test_no_seeds_is_refused():
         run_experiment(environment(2.0), environment(1.0), num_iterations=0)
 
 
-def test_long_responses_over_many_tokens_train_and_are_measured_without_a_table_of_them():
+def test_long_responses_are_never_listed():
     """There are 16 ** 64 of them."""
     env = SimplifiedEnvironment(4, 64, 2.0, vocab_size=16, seeds=(0, 1), n_pairs=60)
     short, evaluation = (

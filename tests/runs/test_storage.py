@@ -101,7 +101,8 @@ def regrets(*values, diverged=()):
     return Table(columns, {seed: [*cells[seed], *ends[seed]] for seed in range(len(values))})
 
 
-def test_the_table_of_a_run_shows_mean_and_standard_error_of_the_seeds_that_count():
+def test_the_table_of_a_run_is_of_seeds_that_count():
+    """Mean and standard error over the seeds that did not diverge."""
     values = [0.1, 0.4, 0.35, 9.0, 0.2]
     header, *lines = results_table(regrets(*values, diverged=[3]), range(5))
     kept = [value for value in values if value != 9.0]
@@ -113,7 +114,8 @@ def test_the_table_of_a_run_shows_mean_and_standard_error_of_the_seeds_that_coun
     assert lines[-1] == "diverged and left out of these means: seed 3 (rl, step 7)"
 
 
-def test_a_seed_whose_value_is_no_number_counts_no_more_than_one_that_diverged():
+def test_a_value_that_is_no_number_does_not_count():
+    """It counts no more than a seed that diverged."""
     table = regrets(0.1, 0.2, 0.4)
     table.rows[1][table.columns.index("value")] = ""
     table.rows[2][table.columns.index("value")] = "inf"
@@ -129,7 +131,8 @@ def test_a_mean_that_rounds_to_0_has_no_sign():
     assert ["regret", "0.000"] in [line.split()[:2] for line in lines]
 
 
-def test_the_table_of_one_seed_has_no_standard_error_and_a_measure_without_numbers_no_line():
+def test_one_seed_has_no_standard_error():
+    """And a measure without numbers has no line."""
     header, *lines = results_table(regrets(0.25, None), [0])
     assert header.endswith("standard error (1 seed)")
     assert [line.split()[1:] for line in lines] == [["0.250", "-"]] * len(SHOWN)

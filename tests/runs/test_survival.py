@@ -70,13 +70,15 @@ def kill_at_random_moments(cwd, kills, rng, threads):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_killed_at_random_moments_the_same_command_gives_the_same_bytes(threads, unbroken, tmp_path):
+def test_killed_at_random_the_bytes_are_the_same(threads, unbroken, tmp_path):
+    """The same command again gives the results of a run that was never killed."""
     assert kill_at_random_moments(tmp_path, 5, random.Random(1), threads) >= 3
     assert_same(only_folder(tmp_path), unbroken)
 
 
 @pytest.mark.slow
-def test_killed_at_many_random_moments_the_same_command_gives_the_same_bytes(unbroken, tmp_path):
+def test_killed_at_many_moments_the_bytes_are_the_same(unbroken, tmp_path):
+    """The same command again gives the results of a run that was never killed."""
     for seed in range(4):
         cwd = tmp_path / str(seed)
         cwd.mkdir()
@@ -86,7 +88,8 @@ def test_killed_at_many_random_moments_the_same_command_gives_the_same_bytes(unb
 
 @pytest.mark.slow
 @pytest.mark.skipif(start is start_afresh, reason="needs copies of a process")
-def test_killed_at_each_change_of_a_file_the_same_command_gives_the_same_folder(tmp_path):
+def test_killed_at_each_change_of_a_file(tmp_path):
+    """The same command again gives the folder of a run that was never killed."""
     arguments = ["method=dpo", *TINY]
     (tmp_path / "unbroken").mkdir()
     run("train", *arguments, cwd=tmp_path / "unbroken")
@@ -104,7 +107,8 @@ def test_killed_at_each_change_of_a_file_the_same_command_gives_the_same_folder(
     assert change > 20
 
 
-def test_a_finished_chunk_and_a_checkpoint_are_used_and_damaged_ones_are_not(unbroken, tmp_path):
+def test_intact_chunks_and_checkpoints_are_used(unbroken, tmp_path):
+    """Damaged ones are not."""
     process = start("train", *LONG, cwd=tmp_path)
     wait_for(lambda: {path.name for path in checkpoints(tmp_path)} == {"checkpoint-2-3.pt"}, process)
     process.kill()
@@ -155,7 +159,8 @@ def processes_of(process):
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
-def test_processes_that_train_end_with_the_command_and_their_loss_is_told(unbroken, tmp_path):
+def test_training_processes_end_with_the_command(unbroken, tmp_path):
+    """A lost one is reported."""
     arguments = [*LONG, "threads=2"]
     process = start("train", *arguments, cwd=tmp_path)
     wait_for(lambda: len(checkpoints(tmp_path)) == 2, process)
@@ -181,7 +186,8 @@ def test_processes_that_train_end_with_the_command_and_their_loss_is_told(unbrok
     assert_same(only_folder(tmp_path), unbroken)
 
 
-def test_an_error_in_one_process_stops_the_others_and_is_told_as_it_was(tmp_path):
+def test_an_error_in_one_process_stops_the_others(tmp_path):
+    """And is reported as it was raised."""
     (tmp_path / "odd.py").write_text(
         "from pydantic.dataclasses import dataclass\nfrom alignsim.config.schema import STRICT\n"
         "from alignsim.methods.dpo import DPO\n\n\n@dataclass(frozen=True, config=STRICT)\nclass Odd(DPO):\n"
@@ -226,7 +232,8 @@ def limited():
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
 
-def test_a_file_that_cannot_be_written_whole_leaves_what_was_there(tmp_path):
+def test_a_file_that_cannot_be_written_changes_nothing(tmp_path):
+    """What existed before stays."""
     arguments = ["method=dpo", *TINY]
     run("train", *arguments, cwd=tmp_path)
     folder = only_folder(tmp_path)
@@ -271,7 +278,8 @@ def only_gap(cwd):
     return next(path for path in (cwd / "outputs" / "default").iterdir() if path.name.startswith("dpo-gap-"))
 
 
-def test_a_read_only_folder_is_named_and_its_finished_results_are_still_found(mounted, tmp_path):
+def test_a_read_only_folder_is_named(mounted, tmp_path):
+    """Its finished results can still be read."""
     arguments = ["method=dpo", *TINY]
     run("train", *arguments, cwd=tmp_path)
     mounted(tmp_path / "disk", "size=10m")
@@ -345,7 +353,8 @@ def test_a_run_killed_after_its_results_were_complete_is_closed(written, tmp_pat
     assert sorted(folder.iterdir()) == names
 
 
-def test_seeds_that_damaged_weights_and_curves_have_lost_are_told(tmp_path):
+def test_seeds_lost_from_weights_and_curves_are_named(tmp_path):
+    """Those that damaged files no longer hold."""
     arguments = ["method=dpo", *TINY]
     run("train", *arguments, cwd=tmp_path)
     folder = only_folder(tmp_path)
@@ -358,7 +367,8 @@ def test_seeds_that_damaged_weights_and_curves_have_lost_are_told(tmp_path):
     assert set(pd.read_csv(folder / "history.csv").seed) == {2}
 
 
-def test_a_forced_run_keeps_the_old_results_until_the_new_ones_are_complete(unbroken, tmp_path):
+def test_a_forced_run_replaces_results_at_its_end(unbroken, tmp_path):
+    """The old ones stay until the new ones are complete."""
     shutil.copytree(unbroken.parent.parent, tmp_path / "outputs")
     folder = only_folder(tmp_path)
     with (folder / "results.csv").open("a") as file:

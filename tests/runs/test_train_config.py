@@ -51,7 +51,7 @@ def test_the_defaults_in_yaml_are_the_defaults_in_code(group, option):
 
 
 @pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "method/rl"])
-def test_the_defaults_of_an_optimizer_in_yaml_are_its_defaults_in_code(option):
+def test_defaults_of_optimizers_are_those_of_yaml(option):
     values = composed(f"method/rl={option}")["method"]
     assert values["rl"] == to_plain(import_class(values["rl"]["_target_"])())
     if option != "rloo":  # an option of its own, to sweep over, whose reward model is tuned with it
@@ -59,18 +59,18 @@ def test_the_defaults_of_an_optimizer_in_yaml_are_its_defaults_in_code(option):
 
 
 @pytest.mark.parametrize("network", ["alignsim.models.linear.Linear", "alignsim.models.transformer.Transformer"])
-def test_the_defaults_of_a_network_in_yaml_are_its_defaults_in_code(network):
+def test_defaults_of_networks_are_those_of_yaml(network):
     values = composed(f"model={network.rpartition('.')[2].lower()}")["model"]
     assert values == to_plain(dataclasses.replace(load(composed()).model, policy=import_class(network)()))
 
 
-def test_the_implicit_model_differs_from_the_default_one_in_its_reward_alone():
+def test_the_implicit_model_differs_in_its_reward():
     model, default = (load(composed(f"model={name}")).model for name in ("implicit", "made"))
     assert dataclasses.replace(model, reward=default.reward) == default
     assert dataclasses.replace(model.reward, head="tokenwise", reads="content") == default.reward
 
 
-def test_a_reward_model_has_a_network_of_its_own_from_the_command_line():
+def test_a_reward_model_may_have_its_own_network():
     wide = "{_target_: alignsim.models.made.MADE, hidden_dim: 128}"
     config = load(composed(f"model.reward.network={wide}", "model=transformer"))
     assert (config.model.reward.network.hidden_dim, config.model.reward.network.n_layers) == (128, 2)
@@ -149,7 +149,8 @@ def test_the_configuration_is_plain_json():
     json.dumps(load(composed()).to_plain(), allow_nan=False)
 
 
-def test_every_problem_is_told_at_once_with_key_value_and_what_is_allowed():
+def test_all_problems_are_reported_at_once():
+    """Each with its key, its value and what is allowed."""
     values = composed()
     values["env"] |= {"complexity_factor": 0.5, "n_pair": 10, "vocab_size": 1, "seeds": [1]}
     values["method"]["rl"]["samples_per_prompt"] = 1

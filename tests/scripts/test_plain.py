@@ -107,7 +107,7 @@ def test_samples_follow_the_probabilities(env):
     assert (counts - expected).abs().max() < 0.015  # four standard deviations of a share of a half
 
 
-def test_the_straightforward_stack_is_the_plain_network_of_each_seed(env):
+def test_the_stack_is_the_plain_network_of_each_seed(env):
     three = dataclasses.replace(env, seeds=(0, 1, 2))
     network = stacked.StackedMADE(three, NETWORK)
     generator = torch.Generator().manual_seed(0)
@@ -120,7 +120,8 @@ def test_the_straightforward_stack_is_the_plain_network_of_each_seed(env):
         torch.testing.assert_close(network(x, y)[seed], model(x[seed], y[seed]))
 
 
-def test_the_comparison_in_the_plain_way_is_of_the_conditions_of_the_command():
+def test_the_plain_comparison_has_the_same_conditions():
+    """Those of the command line."""
     jobs = checked_command_line(list(comparison.COMMAND), "train", load).jobs
     commanded = [condition_of(job.config, [7], "cpu") for job in jobs]
     of_ours = comparison.conditions((7,), "cpu").values()

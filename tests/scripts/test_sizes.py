@@ -27,14 +27,16 @@ def counted(sizes, rows):
 
 
 @pytest.mark.parametrize("sizes", SIZES)
-def test_a_pass_and_its_gradient_take_what_torch_counts_where_nothing_is_shared(sizes):
+def test_a_pass_takes_what_torch_counts(sizes):
+    """With its gradient, where nothing is shared."""
     forward, gradient = counted(sizes, 12)
     assert arithmetic.forward(sizes, 12, 12) == forward
     assert arithmetic.gradient(sizes, 12, 12) == gradient
 
 
 @pytest.mark.parametrize("sizes", SIZES)
-def test_responses_to_one_prompt_share_its_half_of_the_first_layer(sizes):
+def test_responses_to_one_prompt_share_its_part(sizes):
+    """The part of the first layer that reads the prompt."""
     alone = arithmetic.forward(sizes, 12, 12)
     shared = arithmetic.forward(sizes, 4, 12)
     assert alone - shared == 2 * 8 * sizes.input_dim * sizes.hidden_dim
@@ -60,7 +62,7 @@ def test_exact_values_take_what_torch_counts(sizes):
 
 
 @pytest.mark.parametrize("sizes", SIZES)
-def test_an_rl_step_takes_what_torch_counts_but_for_masks_and_shared_prompts(sizes):
+def test_an_rl_step_takes_what_torch_counts(sizes):
     """Sampling leaves masked entries out, and each pass computes a prompt's half for every response: both are small."""
     env = sizes.env([0], "cpu")
     settings = RLOO(steps=1)
@@ -71,7 +73,8 @@ def test_an_rl_step_takes_what_torch_counts_but_for_masks_and_shared_prompts(siz
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("seeds", [1, SEEDS_ON_CPU, 7 * SEEDS_ON_CPU + 1])
-def test_stacks_hold_every_seed_once_and_no_more_than_the_command_line_puts_into_one(seeds, threads):
+def test_stacks_hold_every_seed_once(seeds, threads):
+    """And no more seeds than the command line puts into one."""
     processes = shares(seeds, "cpu", threads)
     assert len(processes) == min(threads, seeds)
     stacks = [stack for process in processes for stack in process]
