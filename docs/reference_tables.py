@@ -3,10 +3,11 @@
 A page asks for one in a line of its own, such as `<!-- keys: method -->`; `inserted` puts the tables there.
 """
 
-import dataclasses
+import itertools
 import re
 from functools import cache
 from pathlib import Path
+from typing import get_type_hints
 
 import yaml
 from hydra import compose, initialize_config_dir
@@ -52,14 +53,11 @@ def groups():
 def option(path):
     """Returns the section of an option: what the head of its file says, then a table of its keys."""
     group, text = str(path.parent.relative_to(CONF)), path.read_text(encoding="utf-8")
-    values, schema = composed(group, path.stem), RunSettings
+    values = composed(group, path.stem)
     for part in group.split("/"):
         values = values[part]
-    if "_target_" in values:
-        schema = import_class(values["_target_"])
-    else:  # a group of plain keys, such as seeds
-        schema = {field.name: type(field.default_factory()) for field in dataclasses.fields(RunSettings) if
-                  callable(field.default_factory)}[group]
+    # a group without `_target_`, such as seeds, is a field of the settings
+    schema = import_class(values["_target_"]) if "_target_" in values else get_type_hints(RunSettings)[group]
     keys = rows(schema, values, text, f"{group.replace('/', '.')}.")
     made_by = f"\n\nClass: `{values['_target_']}`" if "_target_" in values else ""
     return f"## `{group}={path.stem}`\n\n{head(text)}{made_by}\n\n{keys_table(keys)}"
@@ -112,11 +110,15 @@ def margin(claim):
 
 def head(text):
     """Returns the comment at the top of a YAML file as Markdown: sentences, then its commands in one block."""
-    lines = [line[1:] for line in re.match(r"((#.*\n)+)", text)[1].splitlines()]
-    lines = [line for line in lines if not line.startswith(" @package")]
-    commands = "\n".join(line.strip() for line in lines if line.startswith("   "))
-    sentences = " ".join(line.strip() for line in lines if not line.startswith("   "))
-    return f"{sentences.rstrip(':')}\n\n```sh\n{commands}\n```" if commands else sentences
+    lines = [line[1:] for line in re.match(r"((#.*\n)+)", text)[1].splitlines() if not line.startswith("# @package")]
+    parts = []
+    for is_command, group in itertools.groupby(lines, lambda line: line.startswith("   ")):
+        if is_command:
+            parts.append("\n".join(["```sh", *(line.strip() for line in group), "```"]))
+        else:
+            sentences = " ".join(line.strip() for line in group)
+            parts.append(re.sub(r"pip install \"(\S+)\"", r"`pip install \"\1\"`.", sentences.removesuffix(":")))
+    return "\n\n".join(parts)
 
 
 def keys_table(keys):
