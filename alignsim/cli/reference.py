@@ -28,6 +28,10 @@ _TYPE_NAMES: dict[Any, str] = {
 }
 
 
+#: A line of a YAML mapping: its indent, its key and the comment behind its value.
+_YAML_ENTRY = re.compile(r"""( *)([\w.]+):(?: +(?:"[^"]*"|'[^']*'|[^#"']*?))?(?: *# (.*))?$""")
+
+
 class Row(NamedTuple):
     """One key of a configuration.
 
@@ -200,7 +204,7 @@ def yaml_comments(text: str) -> dict[str, str]:
     comments: dict[str, str] = {}
     parents: list[tuple[int, str]] = []
     for line in text.splitlines():
-        if (entry := re.match(r"( *)([\w.]+):(?: +[^#\n]*?)?(?: *# (.*))?$", line)) is None:
+        if (entry := _YAML_ENTRY.match(line)) is None:
             continue
         indent = len(entry[1])
         parents = [parent for parent in parents if parent[0] < indent] + [(indent, entry[2])]
