@@ -24,11 +24,13 @@ html_static_path = ["_static"]
 html_css_files = ["alignsim.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
+pygments_dark_style = "github-dark"
 
 default_role = "code"  # the docstrings write code between single backticks
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings give shapes, which say more than `Tensor`
-napoleon_use_ivar = True
+napoleon_custom_sections = [("Attributes", "params_style")]  # the fields of a dataclass are its parameters
 
 
 def insert_tables(app, page, source):

@@ -1,7 +1,10 @@
 """The examples of the texts do what the texts say: a user's own condition, claim, method and environment."""
 
+import math
+
 import pandas as pd
 import pytest
+import torch
 
 from tests.commands import TINY, only_folder, run
 from tests.docs.texts import PAGES, blocks, example_files
@@ -36,11 +39,24 @@ def test_the_environment_of_the_readme_has_values_and_no_optimum(tmp_path):
     assert table.optimal_value.isna().all()
 
 
-def test_the_environment_of_the_docs_knows_its_optimum(tmp_path):
-    table = trained("docs/how-to/environment.md", tmp_path, "method=oracle_rlhf", "env=agreement", "method.rl.steps=200")
-    assert (table.reference_value.abs() < 0.2).all()  # x_0 has mean 0 over prompts
-    assert (table.normalized_value > 0.5).all()
+def test_the_environment_of_the_docs_has_an_optimum(tmp_path):
+    table = trained("docs/how-to/environment.md", tmp_path, "method=dpo", "env=agreement")
+    assert (table.optimal_value > table.reference_value).all()
     assert (table.normalized_value < 1).all()
+
+
+def test_the_optimum_of_the_docs_is_the_value_of_the_optimal_policy(monkeypatch, tmp_path):
+    saved("docs/how-to/environment.md", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    from my_envs.agreement import Agreement
+
+    env, beta = Agreement(output_dim=4, seeds=range(2)), 0.5
+    prompts = env.prompts("test", 5)
+    rewards = env.reward(prompts, env.all_responses())
+    policy = torch.softmax(rewards / beta, -1)  # proportional to ref exp(r / beta), ref uniform
+    kl = (policy * (policy.log() + 4 * math.log(2))).sum(-1)
+    value = ((policy * rewards).sum(-1) - beta * kl).mean(1)
+    torch.testing.assert_close(env.optimal_value(beta, prompts), value)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/how-to/claim.md"])
