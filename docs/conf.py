@@ -5,9 +5,9 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
-import reference_tables  # beside this file
+import reference_tables  # noqa: E402 (beside this file)
 
-import alignsim
+import alignsim  # noqa: E402
 
 project = "alignsim"
 author = "the developers of alignsim"

@@ -142,7 +142,8 @@ def default(row):
 
 
 def sentence(text):
-    """Returns a meaning with a capital at its start and a period at its end."""
+    """Returns a meaning as a sentence, with the words of YAML."""
+    text = re.sub(r"\bNone\b", "`null`", text)
     return f"{text[:1].upper()}{text[1:].removesuffix('.')}." if text else ""
 
 

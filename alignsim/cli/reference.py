@@ -37,7 +37,8 @@ class Row(NamedTuple):
 
     Attributes:
         key: the dotted key, such as `method.reward_fit.steps`.
-        meaning: what it sets; empty where neither the docstring nor the YAML file says so.
+        meaning: what it sets, from the `Attributes:` section of its class, else from the comment beside it in the YAML
+            file; a block of keys that neither explains has the first sentence of its class.
         type: `whole number`, `number`, `text`, ...; `keys` for a block of keys, `component` for one with a `_target_`.
         range: the numbers that are allowed, such as `1 to 10,000`; empty where there is no limit.
         choices: the values that are allowed, where they are a list.
@@ -76,7 +77,7 @@ def _rows(schema: type, values: Mapping[str, Any], comments: Mapping[str, str], 
         found.append(
             Row(
                 f"{prefix}{key}",
-                meanings.get(field.name) or comments.get(key, ""),
+                meanings.get(field.name) or comments.get(key) or _summary(block),
                 hint.type_name,
                 hint.range,
                 hint.choices,
@@ -126,7 +127,7 @@ class _Hint:
 
     @property
     def range(self) -> str:
-        low, high, limits = "", "", {name: _number(limit) for name, limit in self.limits.items()}
+        limits = {name: _number(limit) for name, limit in self.limits.items()}
         if "ge" in limits and "le" in limits:
             return f"{limits['ge']} to {limits['le']}"
         low = f"{limits['ge']} or above" if "ge" in limits else f"above {limits['gt']}" if "gt" in limits else ""
@@ -163,6 +164,10 @@ def _class_of_block(value: Any, hint: _Hint) -> type | None:
     return blocks[0] if isinstance(value, Mapping) and blocks else None
 
 
+def _summary(block: type | None) -> str:
+    return (inspect.getdoc(block) or "").partition("\n")[0] if block else ""
+
+
 def _values_below(value: Any) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         return value
@@ -180,7 +185,7 @@ def _default_text(value: Any, block: type | None, hint: _Hint) -> str:
 
 
 def attribute_docs(schema: type) -> dict[str, str]:
-    """Returns what the `Attributes:` sections say of each field, those of the parents too; a subclass overrides them."""
+    """Returns what the `Attributes:` sections of a class and its parents say of each field; the subclass goes first."""
     docs: dict[str, str] = {}
     for parent in reversed(schema.__mro__):
         docs |= _attributes_section(vars(parent).get("__doc__") or "")

@@ -63,7 +63,7 @@ def test_a_row_has_meaning_type_range_choices_and_default():
     share, kind, inner, steps, flag = rows(Child, prefix="method.")
     assert share == ("method.share", "of what the child has.", "number", "above 0, at most 1", (), "0.25")
     assert kind == ("method.kind", "which kind.", "choice or null", "", ("one", "two"), "null")
-    assert inner == ("method.inner", "", "keys", "", (), "")
+    assert inner == ("method.inner", "A block.", "keys", "", (), "")
     assert steps == ("method.inner.steps", "how many steps, which takes two lines.", "whole number", "above 0", (), "5")
     assert flag == ("method.flag", "", "true or false", "", (), "false")
 
