@@ -78,34 +78,36 @@ def hydras_option(path):
     comments = yaml_comments(text)
     group = str(path.parent.relative_to(CONF))
     lines = [
-        f"| `{group.replace('/', '.')}.{key}` | {cell(comments.get(key, ''))} | `{yaml_value(value)}` |"
+        f"| `{group.replace('/', '.')}.{key}` | {cell(sentence(comments.get(key, '')))} | `{yaml_value(value)}` |"
         for key, value in leaves(yaml.safe_load(text))
         if not key.startswith("defaults")
     ]
-    table = "\n".join(["| key | meaning | default |", "|---|---|---|", *lines])
-    return f"## `{group}={path.stem}`\n\n{head(text)}\n\n{table}"
+    return f"## `{group}={path.stem}`\n\n{head(text)}\n\n{table(['key', 'meaning', 'default'], lines)}"
 
 
 def preset(path):
-    """Returns the section of a preset: its question, what it sweeps and what it claims."""
+    """Returns the section of a preset: what it asks, what it sweeps and what it claims."""
     text = path.read_text(encoding="utf-8")
     values = yaml.safe_load(text)
     swept = "\n".join(f"- `{key}`: `{value}`" for key, value in values["hydra"]["sweeper"]["params"].items())
-    parts = [f"## `experiment={path.stem}`", values["question"], head(text), f"It sweeps\n\n{swept}"]
+    parts = [f"## `experiment={path.stem}`", head(text), f"It sweeps\n\n{swept}"]
     if claims := values.get("claims"):
         lines = [
-            f"| `{name}` | {cell(claim['says'])} | {claim['predicts']}{margin(claim)} | {cell(claim['source'])} |"
+            f"| `{name}` | {cell(claim['says'])} *Source: {cell(claim['source'])}.* | {prediction(claim)} |"
             for name, claim in claims.items()
         ]
-        header = ["| claim | what it says | prediction | source |", "|---|---|---|---|"]
-        parts.append("\n".join([*header, *lines]))
+        parts.append(table(["claim", "what it says", "prediction"], lines))
     return "\n\n".join(parts)
 
 
-def margin(claim):
-    """Returns how far a claim's estimate must be from 0, and in which measure where that is not the usual one."""
-    shown = f", margin {claim['margin']:g}" if claim.get("margin") else ""
-    return shown + (f", of `{claim['measure']}`" if "measure" in claim else "")
+def prediction(claim):
+    """Returns what a claim predicts, with its margin, and of which measure where that is not the usual one."""
+    parts = [claim["predicts"]]
+    if claim.get("margin"):
+        parts.append(f"margin {claim['margin']:g}")
+    if "measure" in claim:
+        parts.append(f"of `{claim['measure']}`")
+    return ", ".join(parts)
 
 
 def head(text):
@@ -117,14 +119,20 @@ def head(text):
             parts.append("\n".join(["```sh", *(line.strip() for line in group), "```"]))
         else:
             sentences = " ".join(line.strip() for line in group)
-            parts.append(re.sub(r"pip install \"(\S+)\"", r"`pip install \"\1\"`.", sentences.removesuffix(":")))
+            parts.append(re.sub(r'pip install "\S+"', r"`\g<0>`.", sentences.removesuffix(":")))
     return "\n\n".join(parts)
 
 
 def keys_table(keys):
     """Returns a table of `Row`s."""
     lines = [f"| `{row.key}` | {cell(sentence(row.meaning))} | {allowed(row)} | {default(row)} |" for row in keys]
-    return "\n".join(["| key | meaning | what it may be | default |", "|---|---|---|---|", *lines])
+    return table(["key", "meaning", "what it may be", "default"], lines)
+
+
+def table(header, lines):
+    """Returns a table that the style sheet knows by its class."""
+    shown = [f"| {' | '.join(header)} |", "|---" * len(header) + "|", *lines]
+    return "\n".join(["```{table}", ":class: keys", "", *shown, "```"])
 
 
 def allowed(row):
