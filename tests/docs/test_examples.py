@@ -59,9 +59,8 @@ def test_the_optimum_of_the_docs_is_the_value_of_the_optimal_policy(monkeypatch,
     torch.testing.assert_close(env.optimal_value(beta, prompts), value)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/how-to/claim.md"])
-def test_the_claim_of_the_texts_is_registered_and_judged(page, tmp_path):
-    options, env = saved(page, tmp_path)
+def test_the_claim_of_the_readme_is_registered_and_judged(tmp_path):
+    options, env = saved("README.md", tmp_path)
     run("train", "-m", "experiment=my_question", *options, "method.rl.steps?=50", cwd=tmp_path, env=env)
     run("plot", "study=my_question", cwd=tmp_path, env=env)
     study = tmp_path / "outputs" / "my_question"
