@@ -1,5 +1,6 @@
 """The site: its links resolve, its figures are there, and it is built without a warning."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -43,6 +44,19 @@ def test_every_page_opens_with_a_question():
 def test_the_figures_of_the_texts_are_those_in_their_folder():
     shown = {path.rpartition("/")[2] for text in PAGES.values() for path in LINK.findall(text) if "images/" in path}
     assert shown == {path.name for path in (ROOT / "docs" / "images").iterdir()}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
+def test_modules_classes_and_files_that_a_page_names_exist(page):
+    for name in re.findall(r"(?:`| |^)(alignsim(?:\.\w+)+)(?:`|\(|$)", PAGES[page], re.MULTILINE):
+        module, _, attribute = name.rpartition(".")
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            assert hasattr(importlib.import_module(module), attribute), name
+    for path in re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.(?:py|yaml))`", PAGES[page]):
+        places = [ROOT / path, ROOT / "alignsim" / path, ROOT / "conf" / path]
+        assert any(place.exists() for place in places) or "my_" in path, path
 
 
 @pytest.mark.slow
