@@ -160,7 +160,8 @@ class _Examination:
 
     def _is_expected(self, argument: str, override: Override) -> bool:
         """Whether an override is a pattern that has to stand for something in some job: typed, or with an old key."""
-        return is_pattern(override) and (argument in self._typed or bool(new_keys(as_typed(override.key_or_group))))
+        is_old = bool(new_keys(as_typed(override.key_or_group).removesuffix("?")))
+        return is_pattern(override) and (argument in self._typed or is_old)
 
     def _composed_sweep(self) -> DictConfig | None:
         """The configuration of a sweep without what it sweeps, Hydra's part too; None where it cannot be composed."""

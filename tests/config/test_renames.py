@@ -140,7 +140,7 @@ def test_old_keys_of_a_preset_stop_it(tmp_path):
     (tmp_path / "here" / "experiment").mkdir(parents=True)
     sweep = "hydra: {sweeper: {params: {method: 'raft,simpo', 'method.scale?': '1,2', 'method.*.iteration?': '9,10'}}}"
     (tmp_path / "here" / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{sweep}\n")
-    output = run("train", "-m", "--config-dir", "here", "experiment=mine", cwd=tmp_path, code=2)
+    output = run("train", "-m", "--config-dir", "here", "experiment=mine", "dry_run=true", cwd=tmp_path, code=2)
     assert "method.scale?=1,2: is now method.logit_scale?\n" in output
     assert "method.*.iteration?=9,10: is now method.*.steps_per_iteration?\n" in output
 
