@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from alignsim.config.moved import refuse_old_imports
+
 if TYPE_CHECKING:
     from alignsim.envs.simplified import SimplifiedEnvironment
     from alignsim.methods.dpo import train_policy_with_dpo
@@ -38,6 +40,8 @@ __all__ = [  # noqa: RUF022 (in the order of the story, not of the alphabet)
     "train_policy_with_dpo",
     "run_experiment",
 ]
+
+refuse_old_imports()
 
 
 def __getattr__(name: str) -> Any:

@@ -24,6 +24,7 @@ from alignsim.cli.expand import MOST_JOBS, Planner, number_of_values
 from alignsim.cli.intervals import interval_of
 from alignsim.cli.wildcards import as_typed, given, is_pattern, readable
 from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem
+from alignsim.config.renames import new_keys
 
 #: Options of Hydra's groups that need a package of an extra of ours: (package, extra).
 EXTRAS = {
@@ -140,7 +141,7 @@ class _Examination:
             ConfigurationError: with every problem of every job.
         """
         good = self._possible([*(f"{key}={value}" for key, value in self._params.items()), *self._typed])
-        patterns = [o for argument in self._typed for o in good.get(argument, []) if is_pattern(o)]
+        patterns = [o for argument, taken in good.items() for o in taken if self._is_expected(argument, o)]
         planner = Planner(self._composition, self._prefix, self._problems)
         if not (self._multirun and self.planned):
             good = planner.without_patterns(good)
@@ -156,6 +157,11 @@ class _Examination:
         if self._problems:
             raise ConfigurationError(self._problems)
         return self._for_hydra(good), checked
+
+    def _is_expected(self, argument: str, override: Override) -> bool:
+        """Whether an override is a pattern that has to stand for something in some job: typed, or with an old key."""
+        is_old = bool(new_keys(as_typed(override.key_or_group).removesuffix("?")))
+        return is_pattern(override) and (argument in self._typed or is_old)
 
     def _composed_sweep(self) -> DictConfig | None:
         """The configuration of a sweep without what it sweeps, Hydra's part too; None where it cannot be composed."""

@@ -21,7 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alignsim.cli.wildcards import keys_of
-from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem
+from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem, renamed
+from alignsim.config.renames import new_keys
 
 #: How `copy.deepcopy` asks an object for its copy.
 _DEEPCOPY = "__deepcopy__"
@@ -186,4 +187,7 @@ def _problem_of(error: Exception) -> Problem:
         group, _, part = absent[1].partition("/")
         message = f"the chosen {group} has no such part" if part else "is no group of this command, see --help"
         return Problem(absent[1], NO_VALUE, message)
+    if absent := re.match(r"Could not delete from config\. '([\w.]+)' does not exist", told):
+        new = " or ".join(f"~{key}" for key in new_keys(absent[1]))
+        return renamed(f"~{absent[1]}", NO_VALUE, new) if new else Problem(f"~{absent[1]}", NO_VALUE, "does not exist")
     return Problem("configuration", NO_VALUE, (told or type(error).__name__)[:300])

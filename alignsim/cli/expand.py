@@ -13,6 +13,7 @@ from alignsim.cli.intervals import drawn, interval_of
 from alignsim.cli.wildcards import as_typed, given, is_optional, is_pattern, matching, no_match
 from alignsim.config.checking import check
 from alignsim.config.problems import NO_VALUE, Problem
+from alignsim.config.renames import row_of
 from alignsim.config.schema import SearchConfig
 
 #: Conditions of a command at most: each is composed and checked before any is trained.
@@ -84,7 +85,9 @@ class Planner:
             return SearchConfig()
         fixed = [override.input_line or "" for override in overrides if not override.is_sweep_override()]
         try:
-            values = plain_values(self._composition.compose(fixed)[0]).get("search", {})
+            composed = plain_values(self._composition.compose(fixed)[0])
+            # where the search has an old key, checking the first draw will show it
+            values = {"num_trials": 1} if any(map(row_of, composed)) else composed.get("search", {})
         except Exception:  # checking the first draw will show why
             values = {"num_trials": 1}
         search = check(SearchConfig, values, "search", self._problems) or SearchConfig(num_trials=1)

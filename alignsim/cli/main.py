@@ -37,6 +37,8 @@ class Terminated(KeyboardInterrupt):
 def train() -> None:
     """Train what the command line says: `python scripts/train.py --help`."""
     with _errors_told(), _stopped_by_sigterm(), config_store_shared():
+        if _migrates(sys.argv[1:]):
+            return
         line = checked_command_line(sys.argv[1:], "train", load)
         if not line.runs:
             _in_hydra("train", line.arguments, _nothing)
@@ -46,6 +48,17 @@ def train() -> None:
         command = shlex.join(["train", *sys.argv[1:]])
         if not run_command(line, command, partial(_in_hydra, "train", line.arguments)):
             sys.exit(1)
+
+
+def _migrates(arguments: list[str]) -> bool:
+    """Whether a command rewrites YAML files, which is done then; exit code 1 where something is left to the user."""
+    if not any(argument.startswith("migrate=") for argument in arguments):
+        return False
+    from alignsim.cli.migrate import migrate
+
+    if not migrate(arguments):
+        sys.exit(1)
+    return True
 
 
 def _in_hydra(name: str, arguments: list[str], task: Callable[[DictConfig], object]) -> None:

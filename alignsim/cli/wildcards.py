@@ -14,7 +14,8 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from alignsim.config.dotted import flatten
-from alignsim.config.problems import Problem
+from alignsim.config.problems import Problem, renamed
+from alignsim.config.renames import new_keys
 
 #: What Hydra reads in place of signs that its grammar does not know in keys.
 _STAND_INS = {"*": "__any__", "?": "__if_there__"}
@@ -66,8 +67,12 @@ def given(override: Override) -> str:
 
 def no_match(override: Override, keys: Iterable[str], groups: str) -> Problem:
     """The problem of a pattern that stands for none of the keys of a job with these groups."""
-    pattern = as_typed(override.key_or_group)
-    close = difflib.get_close_matches(pattern.removesuffix("?"), list(keys), n=3, cutoff=0.6)
+    pattern, keys = as_typed(override.key_or_group), list(keys)
+    optional = "?" * pattern.endswith("?")
+    if renamed_to := new_keys(pattern.removesuffix("?")):
+        meant = [new for new in renamed_to if any(fnmatchcase(key, new) for key in keys)] or renamed_to
+        return renamed(pattern, given(override), " or ".join(f"{new}{optional}" for new in meant))
+    close = difflib.get_close_matches(pattern.removesuffix("?"), keys, n=3, cutoff=0.6)
     hint = f"; similar: {', '.join(close)}" if close else ""
     where = f" of a job with {groups}" if groups else ""
     return Problem(pattern, given(override), f"stands for no key{where}{hint}")

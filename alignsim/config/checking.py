@@ -16,7 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ArgsKwargs, ErrorDetails
 
 from alignsim.config.dotted import flatten
-from alignsim.config.problems import NO_VALUE, Problem, unknown_key
+from alignsim.config.moved import refuse_old_path
+from alignsim.config.problems import NO_VALUE, OldKeyProblem, Problem, unknown_key
 from alignsim.config.schema import Component
 
 T = TypeVar("T")
@@ -38,7 +39,9 @@ def check(schema: type[T], values: Mapping[str, Any], prefix: str, problems: lis
     unknown = [key for key in values if key not in allowed]
     for key in unknown:
         problem = unknown_key(f"{under}{key}", allowed, values[key], keys_named(key, values, prefix))
-        typed = flatten({problem.key: values[key]})
+        typed = (
+            {problem.key: problem.value} if isinstance(problem, OldKeyProblem) else flatten({problem.key: values[key]})
+        )
         problems += [replace(problem, key=leaf, value=value) for leaf, value in typed.items()]
     known, found = {key: value for key, value in values.items() if key in allowed}, len(problems)
     parts = {
@@ -99,8 +102,9 @@ def import_class(path: str) -> type:
     """The class at an import path such as `alignsim.methods.dpo.DPO`.
 
     Raises:
-        ImportError: there is no such module, or no such class in it.
+        ImportError: there is no such module, or no such class in it; where it has moved, the text says where to.
     """
+    refuse_old_path(path)
     module, _, name = path.rpartition(".")
     if not module or not name.isidentifier():
         raise ImportError("an import path has a module and a class: package.module.Class")

@@ -7,19 +7,36 @@ network, a method and their training settings are each described where they live
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.problems import Problem
+from alignsim.config.renames import refuse_old_fields
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: Unknown keys, wrong types (also 4.0 or "4" or true for a whole number), NaN and infinities are refused; a default
 #: is checked too, because another value can make it wrong.
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 
 
-class Component:
+class Configuration:
+    """The base of all configuration classes whose fields had other names: those are refused with the new ones."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """An instance that `__init__` has not filled yet.
+
+        Raises:
+            TypeError: a keyword argument has another name now.
+        """
+        refuse_old_fields(cls, kwargs)
+        return super().__new__(cls)
+
+
+class Component(Configuration):
     """A part of the configuration that can be of several classes: `_target_` beside its values says of which.
 
     That is the import path of a class in any package: ours, or the user's.
@@ -46,7 +63,7 @@ def _problems_of_parts(whole: Any, env: Any) -> list[Problem]:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Seeds:
+class Seeds(Configuration):
     """Which seeds a run trains: `first`, `first + 1`, ..., `count` of them.
 
     Attributes:
@@ -89,7 +106,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True, config=STRICT)
-class SearchConfig:
+class SearchConfig(Configuration):
     """How `interval(low, high)` on the command line of a sweep is drawn.
 
     Attributes:

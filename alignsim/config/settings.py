@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
 from alignsim.config.claims import Claim
-from alignsim.config.schema import STRICT, Evaluation, SearchConfig, Seeds
+from alignsim.config.schema import STRICT, Configuration, Evaluation, SearchConfig, Seeds
 
 
 def _plain_folder_name(name: str) -> str:
@@ -45,7 +45,7 @@ def _existing_device(device: str) -> str:
 
 
 @dataclass(frozen=True, config=STRICT)
-class RunSettings:
+class RunSettings(Configuration):
     """What `conf/train.yaml` holds beside its groups.
 
     Attributes:

@@ -10,12 +10,12 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
-from alignsim.config.schema import STRICT
+from alignsim.config.schema import STRICT, Configuration
 from alignsim.models.network import Parameters
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class OptimizerConfig:
+class OptimizerConfig(Configuration):
     """How a stage takes its steps.
 
     Attributes:

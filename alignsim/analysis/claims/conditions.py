@@ -11,7 +11,8 @@ from itertools import combinations
 from typing import Any
 
 from alignsim.config.claims import Claim, Selection
-from alignsim.config.problems import NO_VALUE, Problem
+from alignsim.config.problems import NO_VALUE, Problem, renamed
+from alignsim.config.renames import new_keys
 from alignsim.evaluation.measures import MEASURES
 from alignsim.runs.storage.versions import CONDITION
 
@@ -70,12 +71,20 @@ def _unknown_keys(where: str, claim: Claim, keys: set[str]) -> list[Problem]:
     given += [(f"{where}.along", claim.along, claim.along)] if claim.along is not None else []
     problems = []
     for place, key, value in given:
-        if key not in keys:
+        if key not in keys and (new := _key_now(key, keys)) is not None:
+            problems.append(renamed(place, value, new))
+        elif key not in keys:
             close = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
             hint = f"did you mean {close[0]}? " if close else ""
             message = f"unknown key; {hint}conditions have method, env and the keys of their configuration"
             problems.append(Problem(place, value, message))
     return problems
+
+
+def _key_now(key: str, keys: set[str]) -> str | None:
+    """The key of conditions that replaces an old one; None for a key that is not old."""
+    meant = [name for new in new_keys(key) for name in (new, f"{new}._target_") if name in keys]
+    return meant[0] if meant else None
 
 
 def _ambiguities(claim: Claim, conditions: Sequence[Mapping[str, Any]]) -> list[str]:
