@@ -42,7 +42,7 @@ class Study:
             under dotted keys, as in `results.csv`. Columns are added: `setting` names the environment and
             whatever else varies for all methods alike, `variant` names the method and what varies in it alone.
             Methods are compared within a setting. `run` names the folder.
-        complaints: what was left out and why, one line each.
+        warnings: what was left out and why, one line each.
         diverged: the same columns of the seeds whose training diverged, which are in no mean and no figure.
         folder: where it was read from; None for rows that never were in files, which have no training curves.
         baseline: the method that every other one is compared with.

@@ -23,7 +23,7 @@ CLAIMS = "claims.yaml"
 
 _HEADER = """\
 # What was predicted of this study, written by scripts/train.py. A claim that was made or changed when its training had
-# begun says so (before_data: false) and keeps what it said earlier. Claims are judged by scripts/plot.py.
+# begun says so (registered_before_training: false) and keeps what it said earlier. Claims are judged by scripts/plot.py.
 """
 
 
@@ -34,7 +34,7 @@ class Registered:
     Attributes:
         claim: the claim.
         registered: when, UTC.
-        before_data: whether nothing of the study had been trained by then, in this folder.
+        registered_before_training: whether nothing of the study had been trained by then, in this folder.
         seeds: how many were to be trained; verdicts keep their error rates for a number that was chosen beforehand.
         earlier: what it said before it was changed, oldest first.
     """

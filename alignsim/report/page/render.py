@@ -115,7 +115,7 @@ def _claim(verdict: Verdict) -> dict[str, Any]:
         "earlier": [f"{quantity(earlier)}: {prediction(earlier)}" for earlier in verdict.made.earlier],
         "source": verdict.claim.source,
         "registered": moment(verdict.made.registered),
-        "before_data": verdict.made.registered_before_training,
+        "registered_before_training": verdict.made.registered_before_training,
     }
 
 

@@ -162,8 +162,8 @@ def test_the_page_can_be_used_without_seeing_it(visit):
     assert page.locator("th:not([scope])").count() == 0
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "To the content"
-    named = page.locator("[aria-labeledby]").evaluate_all(
-        "all => all.every(one => document.getElementById(one.getAttribute('aria-labeledby')))"
+    named = page.locator("[aria-labelledby]").evaluate_all(
+        "all => all.every(one => document.getElementById(one.getAttribute('aria-labelledby')))"
     )
     assert named
     identifiers = page.locator("[id]").evaluate_all("all => all.map(one => one.id)")
