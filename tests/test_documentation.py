@@ -9,7 +9,7 @@ import pytest
 
 import alignsim
 import alignsim.envs.simplified
-import alignsim.runs.storage.table
+import alignsim.runs.text
 from alignsim.cli.arguments import checked_command_line
 from alignsim.config.problems import ConfigurationError
 from alignsim.runs.train_config import load
@@ -48,7 +48,7 @@ def test_the_public_names_are_importable_and_documented():
         _ = alignsim.nothing
 
 
-@pytest.mark.parametrize("module", [alignsim.envs.simplified, alignsim.runs.storage.table])
+@pytest.mark.parametrize("module", [alignsim.envs.simplified, alignsim.runs.text])
 def test_the_examples_in_docstrings_are_true(module):
     failed, tried = doctest.testmod(module)
     assert tried > 0
