@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from alignsim.analysis.claims.text import p_text, prediction
 from alignsim.runs.storage.state import JobState, PlannedState
-from alignsim.runs.sweep_log import Ledger, tally
+from alignsim.runs.sweep_log import SweepLog, tally
 from alignsim.runs.text import counted, duration, format_table, three_decimals
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from alignsim.analysis.claims.verdicts import Verdict
-    from alignsim.runs.job import Report
+    from alignsim.runs.job import JobResult
 
 #: How many skipped conditions the table of a sweep lists one by one; all are listed when they are skipped.
 MOST_SKIPPED = 20
@@ -101,31 +101,31 @@ def best_trials_table(table: pd.DataFrame) -> str:
     return format_table(rows, ("method", "trials", "best value [95 %]", "settings"))
 
 
-def sweep_table(log: Ledger, best: bool) -> str:
+def sweep_table(log: SweepLog, best: bool) -> str:
     """Returns how the jobs of a command went: a row for each, failures last, and what to do about these.
 
     Args:
-        log: the reports of the jobs.
+        log: the results of the jobs.
         best: add the condition of the smallest mean regret, for which a sweeper searches.
     """
-    reports = list(log.reports.values())
-    counts = Counter(report.state for report in reports)
-    lines = [f"{tally(counts, len(reports))}, in {duration(time.monotonic() - log.began)}"]
-    lines += [_jobs(reports, counts["skipped"] <= MOST_SKIPPED)] * bool(reports)
+    results = list(log.results.values())
+    counts = Counter(result.state for result in results)
+    lines = [f"{tally(counts, len(results))}, in {duration(time.monotonic() - log.began)}"]
+    lines += [_jobs(results, counts["skipped"] <= MOST_SKIPPED)] * bool(results)
     if counts["skipped"] > MOST_SKIPPED:
         lines.append(f"  skipped  {counts['skipped']} conditions that had finished before")
-    if best and (finite := [report for report in reports if math.isfinite(report.regret)]):
-        least = min(finite, key=lambda report: report.regret)
+    if best and (finite := [result for result in results if math.isfinite(result.regret)]):
+        least = min(finite, key=lambda result: result.regret)
         lines.append(f"smallest mean regret {least.regret:.4f}: {least.title}  {least.name}")
     if counts["failed"] or counts["not run"]:
         lines.append("the same command again tries these again and leaves what is finished")
     return "\n".join(line for line in lines if line)
 
 
-def _jobs(reports: Iterable[Report], with_skipped: bool) -> str:
-    listed = [report for report in reports if with_skipped or report.state != "skipped"]
-    listed.sort(key=lambda report: _STATES.index(report.state))
-    rows = [(report.state, report.title, report.name, report.note or duration(report.seconds)) for report in listed]
+def _jobs(results: Iterable[JobResult], with_skipped: bool) -> str:
+    listed = [result for result in results if with_skipped or result.state != "skipped"]
+    listed.sort(key=lambda result: _STATES.index(result.state))
+    rows = [(result.state, result.title, result.name, result.note or duration(result.seconds)) for result in listed]
     return format_table(rows, indent=2)
 
 

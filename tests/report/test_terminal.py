@@ -22,8 +22,8 @@ from alignsim.report.terminal import (
     sweep_table,
     verdict_table,
 )
-from alignsim.runs.job import Report
-from alignsim.runs.sweep_log import Ledger
+from alignsim.runs.job import JobResult
+from alignsim.runs.sweep_log import SweepLog
 from tests.analysis.test_search import searched
 from tests.analysis.test_study import two_by_two
 
@@ -75,11 +75,11 @@ def test_the_best_trial_of_each_method_is_a_row():
 
 
 def report(name, state, note="", regret=float("nan")):
-    return Report((name,), f"folder-{name}", f"dpo · {name}", state, note, 2.0, regret)
+    return JobResult((name,), f"folder-{name}", f"dpo · {name}", state, note, 2.0, regret)
 
 
 def log_of(*reports):
-    log = Ledger()
+    log = SweepLog()
     for one in reports:
         log.note(one)
     return log

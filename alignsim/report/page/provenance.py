@@ -35,7 +35,7 @@ def provenance(study: Study, preregistration: Preregistration, command: str) -> 
     shared = [key for key in condition_keys(rows) if key not in study.varied and rows[key].notna().any()]
     conditions = rows.drop_duplicates(list(NAMES))
     return {
-        "count": f"{counted(len(conditions), 'condition')}, {counted(len(rows), 'run')}; a run is a condition with a seed.",
+        "count": f"{counted(len(conditions), 'condition')}, {counted(len(rows), 'run')} (one for each seed).",
         "trained": f"{moment(moments[0])} to {moment(moments[-1])}" if moments else "at an unknown time",
         "date": moment(datetime.now(timezone.utc).isoformat()),
         "commands": [*_commands(statuses, preregistration.command), typed_command(command)],
