@@ -30,7 +30,7 @@ IMPORTED = [
         "alignsim.envs.simplified",
         "alignsim.report.draw",
         "alignsim.report.page.render",
-        "alignsim.report.figures.registry",
+        "alignsim.report.figures.charts",
         "torch",
     ),
     *("torch.fx.experimental.symbolic_shapes", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),

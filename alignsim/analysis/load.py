@@ -1,10 +1,13 @@
-"""From the folders of a study to its table; what cannot be read or belongs to other code becomes a complaint."""
+"""Reads the folders of a study into one table. What is damaged, unfinished or of other code becomes a warning.
+
+What the table means is in `alignsim.analysis.study`.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,32 +17,29 @@ from alignsim.analysis.study import BETA, COMPLEXITY_KEY, LABELS, NAMES, RUN, St
 from alignsim.evaluation.measures import DIVERGED, MEASURES
 from alignsim.runs.storage.atomic import CorruptFileError
 from alignsim.runs.storage.folder import HISTORY, RESULTS, STATUS, RunFolder
-from alignsim.runs.storage.table import parse_results
+from alignsim.runs.storage.table import Table, parse_results
 from alignsim.runs.storage.versions import CODE, RESULTS_VERSION
 from alignsim.runs.text import format_seed_ranges
 
 
 def load_study(folder: Path, baseline: str) -> Study:
-    """Read every finished seed of every condition below a study's folder; what is left out becomes a complaint.
+    """Returns every finished seed of every condition below a study's folder; what is left out becomes a warning.
 
     Args:
-        folder: of the study.
-        baseline: the method that every other one is compared with.
+        folder: the study's folder.
+        baseline: the method with which every other one is compared.
     """
     contents, warnings = {}, []
     for run in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         try:
-            content, seeds, told = _read_run(run)
-            contents[run.name] = content, seeds
-            warnings += told
+            content, n_seeds, remarks = _read_run(run)
+            contents[run.name] = content, n_seeds
+            warnings += remarks
         except _LeftOutError as reason:
             warnings.append(f"{reason}, left out")
     rows = _joined(contents)
-    warnings += _mixed_code(rows)
     diverged = rows.diverged.eq("True") | ~np.isfinite(rows.value)
-    for run_name, seeds in rows[diverged].groupby("run").seed:
-        count = f"{len(seeds)} of {(rows.run == run_name).sum()} seeds"
-        warnings.append(f"{run_name}: {count} diverged ({format_seed_ranges(sorted(seeds))}), left out of every mean")
+    warnings += _mixed_code(rows) + _divergences(rows, diverged)
     rows = rows.assign(setting="", variant="") if rows.empty else name_settings_and_variants(rows)
     doubled = rows.duplicated([*NAMES, "seed"])
     for variant, setting in rows.loc[doubled, ["variant", "setting"]].drop_duplicates().itertuples(index=False):
@@ -48,12 +48,17 @@ def load_study(folder: Path, baseline: str) -> Study:
 
 
 def load_histories(study: Study, runs: Iterable[str]) -> pd.DataFrame:
-    """The training curves of these runs, without the seeds that diverged.
+    """Returns the training curves of some runs, without the seeds that diverged.
 
-    Curves are extras: a file that is missing or damaged is skipped in silence.
+    Curves are extras, so a missing or damaged file is skipped without a warning.
+
+    Args:
+        study: whose folder the runs are in.
+        runs: the names of their folders.
 
     Returns:
-        The columns run, stage, step, seed and every measure of any of these runs, NaN where it was not taken.
+        The columns `run`, `stage`, `step`, `seed` and every measure of any of these runs, NaN where it was not
+        recorded.
     """
     tables = []
     for file in [study.folder / run / HISTORY for run in dict.fromkeys(runs)] if study.folder else []:
@@ -71,23 +76,41 @@ def load_histories(study: Study, runs: Iterable[str]) -> pd.DataFrame:
 
 
 class _LeftOutError(Exception):
-    """A condition that has no finished, whole results; the text says why."""
+    """A condition has no finished results that can be read; the text says why."""
 
 
 def _read_run(run: Path) -> tuple[bytes, int, list[str]]:
-    """The whole `results.csv` of a condition, of how many seeds it is, and what should be said about it."""
+    """The content of the `results.csv` of a condition, the number of its seeds, and warnings about it.
+
+    Raises:
+        _LeftOutError: the file is missing, damaged, or of another version.
+    """
     status = RunFolder(run).status()
     state = "stopped" if status and status.stopped else status.state if status else ""
     try:
         content = (run / RESULTS).read_bytes()
         table = parse_results(content)
     except FileNotFoundError:
-        told = {"running": "still running, or stopped", "failed": "failed", "stopped": "stopped"}.get(
-            state, f"holds no {RESULTS}"
-        )
-        raise _LeftOutError(f"{run.name}: {told}") from None
+        reasons = {"running": "still running, or killed", "failed": "failed", "stopped": "stopped"}
+        raise _LeftOutError(f"{run.name}: {reasons.get(state, f'has no {RESULTS}')}") from None
     except (OSError, CorruptFileError) as error:
         raise _LeftOutError(f"{run / RESULTS}: cannot be read ({error})") from error
+    _check_columns(run, table)
+    finished = f"its {len(table.rows)} finished seeds are drawn"
+    if status is None:
+        return content, len(table.rows), [f"{run / STATUS}: cannot be read; {finished}"]
+    if state != "finished":
+        end = "has not ended" if state == "running" else state
+        return content, len(table.rows), [f"{run.name}: the last run {end}; {finished}"]
+    return content, len(table.rows), []
+
+
+def _check_columns(run: Path, table: Table) -> None:
+    """Refuse results of another version and columns that are missing or hold something else than numbers.
+
+    Raises:
+        _LeftOutError: with the reason.
+    """
     code = set(table.column(CODE).values()) if CODE in table.columns else {"1"}
     if any(stamp.partition(" ")[0] != str(RESULTS_VERSION) for stamp in code):
         versions = f"results of version {', '.join(sorted(code))}, this alignsim has {RESULTS_VERSION}"
@@ -99,50 +122,55 @@ def _read_run(run: Path) -> tuple[bytes, int, list[str]]:
             table.measure(name)
         except ValueError as error:
             raise _LeftOutError(f"{run / RESULTS}: cannot be read (column {name}: {error})") from error
-    finished = f"its {len(table.rows)} finished seeds are drawn"
-    if status is None:
-        return content, len(table.rows), [f"{run / STATUS}: cannot be read; {finished}"]
-    if state != "finished":
-        told = "is not over" if state == "running" else state
-        return content, len(table.rows), [f"{run.name}: the last run {told}; {finished}"]
-    return content, len(table.rows), []
 
 
 def _joined(contents: Mapping[str, tuple[bytes, int]]) -> pd.DataFrame:
     """The rows of many `results.csv` in one table, with the name of their folder in the column `run`.
 
-    Files of the same columns are parsed together, which is many times faster than one by one.
+    Files with the same columns are parsed together, which is many times faster than one by one.
 
     Args:
-        contents: by folder, the bytes of the file and how many rows it has.
+        contents: the bytes of each file and the number of its rows, by folder.
     """
     by_header: dict[bytes, list[tuple[str, bytes, int]]] = {}
     for name, (content, n_rows) in contents.items():
         header, _, body = content.partition(b"\n")
         by_header.setdefault(header.rstrip(b"\r"), []).append((name, body, n_rows))
-    tables = []
-    for header, members in by_header.items():
-        joined = b"\n".join([header, b"".join(body for _, body, _ in members)])
-        texts = ["method", "env", CODE, *DIVERGED]
-        absent = {name: [""] for name in next(csv.reader([header.decode()])) if name not in LABELS}  # a name may be NA
-        dtype = dict.fromkeys(texts, "str")
-        table = pd.read_csv(io.BytesIO(joined), dtype=dtype, keep_default_na=False, na_values=absent)
-        runs = np.repeat([name for name, _, _ in members], [n_rows for _, _, n_rows in members])
-        numbers = ["seed", *MEASURES, *(name for name in (COMPLEXITY_KEY, BETA) if name in table.columns)]
-        tables.append(table.assign(run=runs, **{name: pd.to_numeric(table[name]) for name in numbers}))
+    tables = [_parsed_together(header, members) for header, members in by_header.items()]
     if not tables:
         return pd.DataFrame(columns=["run", *LABELS, *MEASURES, *DIVERGED, CODE]).astype({"value": float})
     return pd.concat(tables, ignore_index=True)
 
 
+def _parsed_together(header: bytes, members: Sequence[tuple[str, bytes, int]]) -> pd.DataFrame:
+    """The rows below one header: of each folder its name, the lines of its file and their number."""
+    joined = b"\n".join([header, b"".join(body for _, body, _ in members)])
+    texts = ["method", "env", CODE, *DIVERGED]
+    absent = {name: [""] for name in next(csv.reader([header.decode()])) if name not in LABELS}  # a name may be "NA"
+    dtype = dict.fromkeys(texts, "str")
+    table = pd.read_csv(io.BytesIO(joined), dtype=dtype, keep_default_na=False, na_values=absent)
+    runs = np.repeat([name for name, _, _ in members], [n_rows for _, _, n_rows in members])
+    numbers = ["seed", *MEASURES, *(name for name in (COMPLEXITY_KEY, BETA) if name in table.columns)]
+    return table.assign(run=runs, **{name: pd.to_numeric(table[name]) for name in numbers})
+
+
 def _mixed_code(rows: pd.DataFrame) -> list[str]:
-    """A complaint for each file of the user's that is not the same for all conditions."""
+    """A warning for each file of the user's that differed between conditions."""
     warnings = []
     stamps = rows[["run", CODE]].drop_duplicates()
     files = stamps.assign(file=stamps[CODE].str.split(" ").str[1:]).explode("file").dropna(subset="file")
     versions = files.assign(file=files.file.str.rpartition(":")[0], version=files.file) if len(files) else files
     for name, members in versions.groupby("file"):
         if members.version.nunique() > 1:
-            told = "; ".join(f"{v}: {', '.join(group.run)}" for v, group in members.groupby("version"))
-            warnings.append(f"conditions were trained by different versions of {name} ({told})")
+            runs = "; ".join(f"{v}: {', '.join(group.run)}" for v, group in members.groupby("version"))
+            warnings.append(f"conditions were trained by different versions of {name} ({runs})")
+    return warnings
+
+
+def _divergences(rows: pd.DataFrame, diverged: pd.Series[bool]) -> list[str]:
+    """A warning for each condition of which seeds diverged."""
+    warnings = []
+    for run, seeds in rows[diverged].groupby("run").seed:
+        count = f"{len(seeds)} of {(rows.run == run).sum()} seeds"
+        warnings.append(f"{run}: {count} diverged ({format_seed_ranges(sorted(seeds))}), left out of every mean")
     return warnings

@@ -93,9 +93,9 @@ def existing_study(values: Mapping[str, Any]) -> Path:
     if settings is not None:
         root = Path(settings.output_dir)
         if (root / settings.study).is_dir():
-            from alignsim.analysis.claims.preregistration import registry_of
+            from alignsim.analysis.claims.preregistration import load_preregistration
 
-            registry_of(root / settings.study)  # refuses a damaged one before anything is drawn
+            load_preregistration(root / settings.study)  # refuses a damaged one before anything is drawn
             return root / settings.study
         folders = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
         studies = [name for name in folders if not name.startswith(".")]
@@ -141,11 +141,11 @@ def _stopped_by_sigterm() -> Iterator[None]:
 
 def _plot_study(values: DictConfig) -> None:
     """Draw and summarize a study."""
-    from alignsim.report.draw import report
+    from alignsim.report.draw import report_study
 
     settings = plain_values(values)
     changed = [f"{key}={value}" for key, value in settings.items() if value != getattr(PlotSettings(), key)]
     with _errors_told():  # here already, because Hydra would add a line of its own
         folder = existing_study(settings)
-        if not report(folder, shlex.join(["plot", *changed]), PlotSettings(**settings).baseline):
+        if not report_study(folder, shlex.join(["plot", *changed]), PlotSettings(**settings).baseline):
             sys.exit(1)

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from alignsim.analysis import statistics
-from tests.analysis.claims.test_verdicts import GAP, NO_GAP, claim, judge, outcome, registry, study
+from tests.analysis.claims.test_verdicts import GAP, NO_GAP, claim, judge, outcome, preregistration, study
 
 NOISE = {
     "normal": lambda rng, n: rng.normal(size=n),
@@ -28,7 +28,7 @@ def outcomes(noise, made, times, mean=0.0, n=16):
                 ("dpo", "no_gap", 1.0): dpo,
             }
         )
-        (verdict,) = judge(found, registry(it=made))
+        (verdict,) = judge(found, preregistration(it=made))
         counts[verdict.outcome] += 1
     return counts
 
@@ -68,7 +68,7 @@ def test_false_verdicts_are_rare_for_any_seeds(noise, kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", NOISE)
-def test_a_difference_inside_the_margin_is_hardly_ever_called_one(noise):
+def test_a_difference_inside_the_margin_is_rarely_called_one(noise):
     found = outcomes(noise, claim("equal", where=GAP, margin=0.1), 400, mean=0.05)
     assert found["refuted"] <= at_most(0.01, 400)
 
@@ -86,7 +86,7 @@ def test_an_effect_is_found_with_the_power_of_students_test(effect):
 
 
 @pytest.mark.slow
-def test_of_many_claims_without_an_effect_hardly_a_study_supports_one():
+def test_many_claims_without_an_effect_are_rarely_supported():
     """Holm: any false support at all among six independent claims is as rare as one false claim."""
     rng, wrong = np.random.default_rng(0), 0
     factors = [1.0, 1.5, 2.0, 2.5, 3.0, 4.0]

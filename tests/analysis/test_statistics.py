@@ -30,7 +30,7 @@ def test_neither_the_order_of_the_seeds_nor_the_scale_matters():
     assert np.array(statistics.mean_interval(1e-9 * few)[:3]) == pytest.approx(1e-9 * np.array(expected[:3]), abs=1e-15)
 
 
-def test_of_one_seed_or_none_there_is_no_interval_and_of_equal_ones_it_is_a_point():
+def test_intervals_of_no_seed_one_seed_and_equal_seeds():
     one = statistics.mean_interval([0.7])
     assert one.mean == 0.7
     assert np.isnan([one.low, one.high]).all()
@@ -63,7 +63,7 @@ def test_the_probability_of_improvement_counts_pairs():
     assert statistics.probability_of_improvement(a + 100, b)[:3] == (1, 1, 1)
 
 
-def test_a_performance_profile_is_the_share_of_runs_above_each_threshold():
+def test_a_profile_is_the_share_of_runs_above_each_threshold():
     scores = [[0.1, 0.5, 0.9], [0.2, 0.2, 0.8]]  # two tasks, three seeds
     found = statistics.performance_profile(scores, [0.0, 0.2, 0.5, 1.0])
     assert [interval.mean for interval in found] == pytest.approx([1, 3 / 6, 2 / 6, 0])
@@ -105,7 +105,8 @@ def test_equivalence_is_two_one_sided_tests():
     assert statistics.difference_p(sample - 0.2, 0.05) < 0.05
 
 
-def test_a_trend_is_the_more_cautious_of_two_tests_and_ignores_the_level_of_each_seed():
+def test_a_trend_is_the_more_cautious_of_two_tests():
+    """It ignores the level of each seed."""
     table = np.arange(5) * 0.1 + RNG.normal(0, 0.2, (16, 5))
     p = statistics.trend_p(table)
     correlations = statistics.rank_correlations(table)
@@ -124,7 +125,8 @@ def test_holm_as_worked_out_by_hand():
     assert statistics.holm([]) == []
 
 
-def test_power_is_what_simulation_finds_and_seeds_needed_is_its_inverse():
+def test_power_is_what_simulation_finds():
+    """The number of seeds that are needed is its inverse."""
     draws = np.random.default_rng(1).normal(0.1, 0.2, (20000, 16))
     t = draws.mean(1) / (draws.std(1, ddof=1) / 4)
     assert statistics.power(0.1, 0.2, 16) == pytest.approx((t > stats.t.ppf(0.975, 15)).mean(), abs=0.01)

@@ -180,7 +180,7 @@ def test_plot_says_so_where_there_is_nothing_to_compare_with(tmp_path):
     assert "nothing is compared" not in output
     assert "not drawn" not in output
     (tmp_path / "outputs" / "default" / "ranking.png").touch()
-    assert "not drawn by this command, but there: ranking.png" in run("plot", "baseline=ipo", cwd=tmp_path)
+    assert "which this command did not draw: ranking.png" in run("plot", "baseline=ipo", cwd=tmp_path)
 
 
 def test_plot_without_results_says_what_there_is(trained, tmp_path):

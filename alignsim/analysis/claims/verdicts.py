@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from alignsim.analysis.claims.preregistration import Registered, Registry
-from alignsim.analysis.claims.samples import Evidence, NoEvidenceError, evidence_of
-from alignsim.analysis.claims.text import counted, limit, where_predicted
+from alignsim.analysis.claims.preregistration import Preregistration, RegisteredClaim
+from alignsim.analysis.claims.samples import ClaimSamples, NoSamplesError, samples_of
+from alignsim.analysis.claims.text import predicted_range, threshold
 from alignsim.analysis.statistics import (
     FEWEST_SEEDS,
     LEVEL,
@@ -37,15 +37,16 @@ from alignsim.analysis.statistics import (
 from alignsim.analysis.study import Study
 from alignsim.config.claims import Claim
 from alignsim.runs.storage.versions import CODE
+from alignsim.runs.text import counted
 from alignsim.runs.train_config import to_plain
 
-#: More seeds than this are not told as a number.
+#: A verdict does not say how many seeds it needs if these are more.
 MANY_SEEDS = 100_000
 
-#: Where a larger share of the seeds diverged, those that are left may be a selection.
+#: If a larger share of the seeds diverged, the others may be a selection, and nothing is concluded.
 MOST_DIVERGED = 0.1
 
-Outcome = Literal["supported", "refuted", "inconclusive"]
+VerdictOutcome = Literal["supported", "refuted", "inconclusive"]
 
 _NOTHING = Interval(float("nan"), float("nan"), float("nan"), 0)
 
@@ -55,27 +56,28 @@ class Verdict:
     """What the seeds of a study say about a claim.
 
     Attributes:
-        name: the claim's.
-        made: the claim and when it was made.
-        outcome: of the prediction.
-        why: in one sentence.
-        estimate: what the claim is about: the mean over seeds of the difference, of the difference of differences, or
-            of the rank correlation along the swept value; with its 95 % BCa bootstrap interval.
-        middle: the interquartile mean of the same, with its interval.
-        improvement: how likely a seed of the condition is above one of the baseline, where two conditions are compared.
-        p: of the test for the prediction, two-sided, corrected for all claims of the study (Holm).
-        p_against: of the test for its contrary, corrected in the same way.
-        seeds: that stand behind it.
-        diverged: seeds that were left out because their training diverged, or their measure is not finite.
-        missing: seeds that only some of the conditions have.
-        needed: about how many seeds would decide an inconclusive one with a power of 80 % (Student's t test, if the
-            estimate is right); None where that is unknown.
-        notes: what a reader should know beside it.
+        name: the claim's name in the configuration.
+        record: the claim and when it was registered.
+        outcome: whether the prediction is supported, refuted or neither.
+        why: the reason, in one sentence without a full stop.
+        estimate: the mean over seeds of what the claim is about (the difference, the difference of differences, or the
+            rank correlation along the swept value) with its 95 % BCa bootstrap interval, in the units of the measure.
+        middle: the interquartile mean of the same numbers, with its interval.
+        improvement: the probability that a run of the condition is above a run of the baseline, where two conditions
+            are compared; else None.
+        p: the two-sided p-value of the prediction, corrected for all claims of the study (Holm).
+        p_against: the p-value of the contrary of the prediction, corrected in the same way.
+        seeds: how many seeds the verdict rests on.
+        diverged: how many seeds were left out because their training diverged or their measure is not finite.
+        missing: how many seeds only some of the conditions have.
+        needed: about how many seeds would decide an inconclusive verdict with a power of 80 %, if the estimate is
+            right (Student's t test); None where that is unknown.
+        notes: what a reader should know besides, one sentence each.
     """
 
     name: str
-    made: Registered
-    outcome: Outcome = "inconclusive"
+    record: RegisteredClaim
+    outcome: VerdictOutcome = "inconclusive"
     why: str = ""
     estimate: Interval = _NOTHING
     middle: Interval = _NOTHING
@@ -91,10 +93,10 @@ class Verdict:
     @property
     def claim(self) -> Claim:
         """What was predicted."""
-        return self.made.claim
+        return self.record.claim
 
     def to_plain(self) -> dict[str, Any]:
-        """As `verdicts.json` has it."""
+        """Returns the verdict as `verdicts.json` stores it."""
         claim = {key: value for key, value in to_plain(self.claim).items() if value not in (None, {})}
         return {
             "name": self.name,
@@ -113,10 +115,10 @@ class Verdict:
             "diverged_seeds": self.diverged,
             "missing_seeds": self.missing,
             "seeds_needed": self.needed,
-            "registered": self.made.registered,
-            "made_before_training": self.made.registered_before_training,
-            "seeds_registered": self.made.seeds,
-            "earlier": [to_plain(earlier) for earlier in self.made.earlier],
+            "registered_at": self.record.registered_at,
+            "registered_before_training": self.record.registered_before_training,
+            "planned_seeds": self.record.planned_seeds,
+            "earlier_versions": [to_plain(earlier) for earlier in self.record.earlier_versions],
             "notes": list(self.notes),
         }
 
@@ -129,91 +131,98 @@ def _ends(interval: Interval) -> list[float | None]:
     return [_number(interval.low), _number(interval.high)]
 
 
-def judge(study: Study, registry: Registry) -> list[Verdict]:
-    """A verdict for each claim of a study, in their order.
+def judge(study: Study, preregistration: Preregistration) -> list[Verdict]:
+    """Returns a verdict for each claim of a study, in the order of the claims.
 
-    Supported: the whole 95 % interval is where the claim predicts, beyond its margin, and the corrected p-value is
-    below 0.05. Refuted: the same for the contrary. Inconclusive: neither; or fewer than eight seeds, or more than a
-    tenth of them diverged. P-values are two-sided and corrected for the number of claims, those without evidence
-    among them: with normal seeds a false claim is supported in at most one study of forty, and a true one refuted in
-    as few; with other seeds see `python -m scripts.measurements.calibration`.
+    A claim is supported if the whole 95 % interval is where the claim predicts, beyond its margin, and the corrected
+    p-value is below 0.05. It is refuted if both hold for the contrary. Otherwise, with fewer than eight seeds, or if
+    more than a tenth of the seeds diverged, it is inconclusive. P-values are two-sided and corrected for the number of
+    claims (Holm 1979), those that cannot be judged among them: with normal seeds, at most one study of forty supports
+    a false claim, and at most one of forty refutes a true one. For other distributions see
+    `python -m scripts.measurements.calibration`.
     """
-    tested = [_tested(study, name, made, len(registry.claims)) for name, made in registry.claims.items()]
+    claims = preregistration.claims
+    tested = [_test(study, name, record, len(claims)) for name, record in claims.items()]
     corrected = holm([verdict.p for verdict in tested])
     against = holm([verdict.p_against for verdict in tested])
-    judged = []
-    for verdict, p, p_against in zip(tested, corrected, against, strict=True):
-        judged.append(_concluded(replace(verdict, p=p, p_against=p_against)))
-    return judged
+    numbers = zip(tested, corrected, against, strict=True)
+    return [_conclude(replace(verdict, p=p, p_against=p_against)) for verdict, p, p_against in numbers]
 
 
-def _tested(study: Study, name: str, made: Registered, claims: int) -> Verdict:
+def _test(study: Study, name: str, record: RegisteredClaim, n_claims: int) -> Verdict:
     """The numbers of a claim, its p-values not yet corrected."""
-    claim = made.claim
+    claim = record.claim
     try:
-        evidence = evidence_of(study, claim)
-    except NoEvidenceError as reason:
-        return Verdict(name, made, why=str(reason))
-    values, n = evidence.values, len(evidence.values)
-    found = Verdict(name, made, seeds=n, diverged=evidence.diverged, missing=evidence.missing)
+        samples = samples_of(study, claim)
+    except NoSamplesError as reason:
+        return Verdict(name, record, why=str(reason))
+    n = len(samples.values)
+    verdict = Verdict(name, record, seeds=n, diverged=samples.diverged, missing=samples.missing)
     if n == 0:
-        all_lost = evidence.diverged > 0 and not evidence.missing
-        why = f"all {evidence.diverged} seeds diverged" if all_lost else "no seed has finished in all its conditions"
-        return replace(found, why=why)
-    found = replace(
-        found,
-        estimate=mean_interval(values),
-        middle=interquartile_mean_interval(values),
-        improvement=None if evidence.pair is None else probability_of_improvement(*evidence.pair),
-        notes=(*_reversed_steps(evidence), *_dropped(claim, evidence), *_looks(made, n)),
+        return replace(verdict, why=_why_no_seeds(samples))
+    verdict = replace(
+        verdict,
+        estimate=mean_interval(samples.values),
+        middle=interquartile_mean_interval(samples.values),
+        improvement=None if samples.pair is None else probability_of_improvement(*samples.pair),
+        notes=(*_reversed_steps(samples), *_dropped_values(claim, samples), *_optional_stopping(record, n)),
     )
     if n < FEWEST_SEEDS:
-        return found
-    p, p_against = _p_values(claim, evidence)
-    spread, distances = float(values.std(ddof=1)), _distances(claim, found.estimate.mean)
-    needed = seeds_needed(distances, spread, LEVEL / claims, most=MANY_SEEDS)
-    return replace(found, p=p, p_against=p_against, needed=needed if needed > n else None)
+        return verdict
+    p, p_against = _p_values(claim, samples)
+    deviation = float(samples.values.std(ddof=1))
+    needed = seeds_needed(_distances(claim, verdict.estimate.mean), deviation, LEVEL / n_claims, most=MANY_SEEDS)
+    return replace(verdict, p=p, p_against=p_against, needed=needed if needed > n else None)
 
 
-def _reversed_steps(evidence: Evidence) -> list[str]:
-    """The steps of a trend that go the other way than the whole, with their whole 95 % interval."""
-    if evidence.table is None or len(evidence.values) < 2:
+def _why_no_seeds(samples: ClaimSamples) -> str:
+    if samples.diverged and not samples.missing:
+        return f"all {samples.diverged} seeds diverged"
+    return "no seed has finished in all conditions of the claim"
+
+
+def _reversed_steps(samples: ClaimSamples) -> list[str]:
+    """The steps of a trend whose whole 95 % interval goes the other way than the trend."""
+    if samples.table is None or len(samples.values) < 2:
         return []
-    told, rises = [], evidence.values.mean() > 0
-    steps = mean_intervals(np.diff(evidence.table, axis=1).T)
-    for start, end, step in zip(evidence.along, evidence.along[1:], steps, strict=False):
+    notes, rises = [], samples.values.mean() > 0
+    steps = mean_intervals(np.diff(samples.table, axis=1).T)
+    for start, end, step in zip(samples.along, samples.along[1:], steps, strict=False):
         if step.lead == (-1 if rises else 1):
             verb = "falls" if rises else "rises"
-            told.append(f"not all the way: from {start:g} to {end:g} it {verb}, by {step}")
-    return told
+            notes.append(f"not at every step: from {start:g} to {end:g} it {verb}, by {step}")
+    return notes
 
 
-def _dropped(claim: Claim, evidence: Evidence) -> list[str]:
-    """The values along a trend that it is not judged by."""
-    listed = ", ".join(f"{value:g}" for value in evidence.dropped)
-    return [f"without {claim.along} {listed}: not all of its conditions are there"] if evidence.dropped else []
-
-
-def _looks(made: Registered, n: int) -> list[str]:
-    if n <= made.seeds:
+def _dropped_values(claim: Claim, samples: ClaimSamples) -> list[str]:
+    """The swept values that a trend is not judged by."""
+    if not samples.dropped:
         return []
-    return [f"judged on {n} seeds, registered for {made.seeds}: a verdict that was waited for is wrong more often"]
+    listed = ", ".join(f"{value:g}" for value in samples.dropped)
+    return [f"judged without {claim.along} {listed}, which not all conditions of the claim have"]
+
+
+def _optional_stopping(record: RegisteredClaim, n: int) -> list[str]:
+    if n <= record.planned_seeds:
+        return []
+    reason = "adding seeds until a verdict appears (optional stopping) inflates the error rate"
+    return [f"judged on {n} seeds, registered for {record.planned_seeds}: {reason}"]
 
 
 def _sign(claim: Claim) -> int:
-    """-1 for what predicts small numbers: its numbers are turned over, and it is judged as what predicts large ones."""
+    """-1 for a claim that predicts small numbers: it is judged by their negatives, as one that predicts large ones."""
     return -1 if claim.predicts in ("less", "decreases") else 1
 
 
-def _p_values(claim: Claim, evidence: Evidence) -> tuple[float, float]:
-    """Of the tests for a prediction and for its contrary."""
-    if evidence.table is not None:
-        turned = _sign(claim) * evidence.table
-        return trend_p(turned), trend_p(-turned)
+def _p_values(claim: Claim, samples: ClaimSamples) -> tuple[float, float]:
+    """The p-values of a prediction and of its contrary, not corrected."""
+    if samples.table is not None:
+        oriented = _sign(claim) * samples.table
+        return trend_p(oriented), trend_p(-oriented)
     if claim.predicts == "equal":
-        return equivalence_p(evidence.values, claim.margin), difference_p(evidence.values, claim.margin)
-    turned = _sign(claim) * evidence.values
-    return superiority_p(turned, claim.margin), superiority_p(-turned, -claim.margin)
+        return equivalence_p(samples.values, claim.margin), difference_p(samples.values, claim.margin)
+    oriented = _sign(claim) * samples.values
+    return superiority_p(oriented, claim.margin), superiority_p(-oriented, -claim.margin)
 
 
 def _distances(claim: Claim, estimate: float) -> list[float]:
@@ -224,7 +233,7 @@ def _distances(claim: Claim, estimate: float) -> list[float]:
     return [margin - off, margin + off] if off < margin else [off - margin]
 
 
-def _where(claim: Claim, low: float, high: float) -> tuple[bool, bool]:
+def _inside_and_outside(claim: Claim, low: float, high: float) -> tuple[bool, bool]:
     """Whether all of an interval is where a claim predicts, and whether all of it is where it does not."""
     margin = claim.margin
     if claim.predicts == "equal":
@@ -233,40 +242,46 @@ def _where(claim: Claim, low: float, high: float) -> tuple[bool, bool]:
     return low > margin, high < margin
 
 
-def _concluded(verdict: Verdict) -> Verdict:
-    """With the outcome that follows from the numbers, and the reason."""
+def _conclude(verdict: Verdict) -> Verdict:
+    """The verdict with the outcome that follows from its numbers, and the reason."""
     claim, interval = verdict.claim, verdict.estimate
     if verdict.why:
         return verdict
     if verdict.seeds < FEWEST_SEEDS:
-        why = f"{counted(verdict.seeds, 'seed')}: too few for a verdict, it takes at least {FEWEST_SEEDS}"
+        why = f"{counted(verdict.seeds, 'seed')}: a verdict takes at least {FEWEST_SEEDS}"
         return replace(verdict, why=why, needed=FEWEST_SEEDS)
     if verdict.diverged > MOST_DIVERGED * (verdict.diverged + verdict.seeds):
-        why = f"{counted(verdict.diverged, 'seed')} diverged: the {verdict.seeds} that are left may be a selection"
+        why = f"{counted(verdict.diverged, 'seed')} diverged: the other {verdict.seeds} may be a selection"
         return replace(verdict, why=why, needed=None)
-    inside, outside = _where(claim, interval.low, interval.high)
+    inside, outside = _inside_and_outside(claim, interval.low, interval.high)
     if inside and verdict.p < LEVEL:
-        return replace(verdict, outcome="supported", why=f"{interval.ends} is {where_predicted(claim)}", needed=None)
+        return replace(verdict, outcome="supported", why=f"{interval.ends} is {predicted_range(claim)}", needed=None)
     if outside and verdict.p_against < LEVEL:
-        return replace(verdict, outcome="refuted", why=f"{interval.ends} is not {where_predicted(claim)}", needed=None)
-    told = f"{interval.ends} reaches across {limit(claim)}"
+        return replace(verdict, outcome="refuted", why=f"{interval.ends} is not {predicted_range(claim)}", needed=None)
+    return replace(verdict, why=_why_inconclusive(verdict, inside, outside))
+
+
+def _why_inconclusive(verdict: Verdict, inside: bool, outside: bool) -> str:
+    """Why a verdict with enough seeds decides nothing, and how many seeds would decide it."""
+    claim, interval = verdict.claim, verdict.estimate
+    reason = f"{interval.ends} reaches across {threshold(claim)}"
     if inside or outside:
-        p, of = (verdict.p, "p") if inside else (verdict.p_against, "p of the contrary")
-        told = f"the corrected {of} is {p:.2g}"
+        p, name = (verdict.p, "p") if inside else (verdict.p_against, "p of the contrary")
+        reason = f"the corrected {name} is {p:.2g}"
     if verdict.needed is None:
-        return replace(verdict, why=f"{told}; with more seeds it may be decided, how many cannot be told")
+        return f"{reason}; more seeds may decide it, but how many is unknown"
     many = f"more than {MANY_SEEDS:,}" if verdict.needed >= MANY_SEEDS else f"about {verdict.needed:,}"
-    way = "support" if _where(claim, interval.mean, interval.mean)[0] else "refute"
-    return replace(verdict, why=f"{told}; if the estimate is right, {many} fresh seeds would {way} it")
+    verb = "support" if _inside_and_outside(claim, interval.mean, interval.mean)[0] else "refute"
+    return f"{reason}; if the estimate is right, {many} fresh seeds would {verb} it"
 
 
-def verdicts_text(study: Study, registry: Registry, verdicts: Sequence[Verdict]) -> str:
-    """The content of `verdicts.json`."""
+def verdicts_json(study: Study, preregistration: Preregistration, verdicts: Sequence[Verdict]) -> str:
+    """Returns the content of `verdicts.json`: the verdicts, how they were reached, and the versions of all code."""
     code = sorted(set(study.rows[CODE].astype(str))) if len(study.rows) else []
     packages = {name: version(name) for name in ("alignsim", "numpy", "scipy", "pandas")}
     content = {
         "study": study.name,
-        "question": registry.question,
+        "question": preregistration.question,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "level": LEVEL,
         "correction": "Holm, over the claims of the study",

@@ -1,1 +1,1 @@
-"""Figures of a study, one message each. Nothing here computes more than it shows."""
+"""Figures of a study, with one message each. Nothing is computed here that is not shown."""

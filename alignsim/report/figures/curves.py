@@ -1,4 +1,4 @@
-"""Learning curves: losses on pairs, the policy's true value, and both rewards where it learns from its own samples."""
+"""Learning curves: losses on pairs, the true value of the policy, and both rewards where it learns from samples."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from alignsim.report.figures.style import (
     Drawing,
     SeriesStyle,
     broken,
+    evenly_spaced,
     interval_notes,
-    looks,
     more_of,
     name_of,
     seed_counts,
+    series_styles,
     settings_of,
     signed,
-    spread,
 )
 
-#: More settings, variants or points of a curve than these are thinned out.
+#: The most settings, variants and points of a curve that are drawn, evenly spaced.
 _MOST_SETTINGS, _MOST_VARIANTS, _MOST_POINTS = 6, 4, 41
 
-#: Points times seeds of a curve; many seeds need fewer points, for time.
+#: The most points times seeds of a curve: with many seeds fewer points are drawn, to save time.
 _IN_A_CURVE = 2000
 
 
 @dataclass(frozen=True)
 class _Panel:
-    """A row of the figure: its label, what is drawn solid with a band, and what dashed."""
+    """A row of the figure: its label, the measure that is drawn solid with a band, and the dashed one."""
 
     label: str
     solid: str
@@ -53,29 +53,29 @@ _PANELS = (
     _Panel("Reward of the policy\n(solid: true,\ndashed: learned)", "true_reward", "learned_reward", dashed_band=True),
 )
 
-#: The first panel where losses are of different kinds: one scale for all of them.
+#: The first panel where losses are of different kinds, so that one scale serves all of them.
 _RELATIVE = _Panel("Loss over that at the start\n(solid: validation,\ndashed: training)", *_LOSSES)
 
-#: Losses before any step are as good as equal, unless they are of different kinds.
+#: Losses at the start that differ by a larger factor are of different kinds.
 _AS_GOOD_AS_EQUAL = 2
 
-#: Of so many settings at most the end is told in the title.
-_MOST_TOLD = 3
+#: With more settings the title does not say what the rewards are at the end.
+_MOST_IN_TITLE = 3
 
 _READING = (
-    "Above, a validation loss that rises while the training loss falls is overfitting; "
-    "the weights of the lowest one are kept; losses of different kinds are not to be compared. "
-    "In the middle is how good the policy truly is while it trains. "
-    "Below, where the learned reward leaves the true one, the policy exploits errors of its reward model. "
+    "In the top row, a validation loss that rises while the training loss falls means overfitting; training keeps the "
+    "weights with the lowest validation loss. Losses of different kinds cannot be compared. "
+    "The middle row shows how good the policy truly is while it trains. "
+    "In the bottom row, the policy exploits errors of its reward model where the learned reward exceeds the true one. "
     "The numbers are in the history.csv of each condition."
 )
 
 
 def draw(study: Study) -> list[Drawing]:
-    """Columns are settings; nothing where no training curves are left."""
+    """Draws a column for each setting; nothing where no training curves exist."""
     settings = settings_of(study)
-    shown = spread(settings, _MOST_SETTINGS)
-    styles = dict(list(looks(study.rows).items())[:_MOST_VARIANTS])
+    shown = evenly_spaced(settings, _MOST_SETTINGS)
+    styles = dict(list(series_styles(study.rows).items())[:_MOST_VARIANTS])
     if study.folder is None or "run" not in study.rows or study.searched:
         return []
     rows = study.rows[study.rows.setting.isin(shown) & study.rows.variant.isin(styles)]
@@ -97,29 +97,29 @@ def draw(study: Study) -> list[Drawing]:
 
 
 def _carried_on(curves: pd.DataFrame) -> pd.DataFrame:
-    """The curves with each seed that stopped before others of its stage kept at its last numbers."""
+    """The curves, where a seed that stopped before others of its stage continues with its last numbers."""
     stages = []
     for (run, stage), rows in curves.groupby(["run", "stage"], sort=False):
         wide = rows.drop(columns=["run", "stage"]).pivot_table(index="step", columns="seed", dropna=False)
-        taken = wide.notna().T.groupby(level=0).any().T  # whether any seed has a measure at a step
-        carried = wide.ffill().where(taken.reindex(columns=wide.columns, level=0))
+        recorded = wide.notna().T.groupby(level=0).any().T  # whether any seed has a measure at a step
+        carried = wide.ffill().where(recorded.reindex(columns=wide.columns, level=0))
         stages.append(carried.stack("seed", future_stack=True).reset_index().assign(run=str(run), stage=str(stage)))
     return pd.concat(stages, ignore_index=True) if stages else curves
 
 
 def _before(curves: pd.DataFrame) -> pd.Series[float]:
-    """The first validation loss of each row's stage and seed: as a rule that before its first step."""
+    """The first validation loss of the stage and seed of each row, usually the loss before the first step."""
     ordered = curves.sort_values("step")
     return ordered.groupby(["run", "stage", "seed"]).validation_loss.transform("first").reindex(curves.index)
 
 
 def _on_own_samples(curves: pd.DataFrame) -> pd.Series[bool]:
-    """Which rows belong to a stage in which a policy learns from rewards of what it writes."""
+    """Whether each row belongs to a stage in which a policy learns from rewards of its own samples."""
     return curves.learned_reward.notna().groupby([curves.run, curves.stage]).transform("any")
 
 
 def _has_learned_from_pairs(curves: pd.DataFrame) -> pd.Series[bool]:
-    """Which rows are of a run that fitted something to pairs: in any other, samples are rewarded by the true reward."""
+    """Whether each row is of a run that fitted something to pairs; other runs use the true reward."""
     return curves.validation_loss.notna().groupby(curves.run).transform("any")
 
 
@@ -139,10 +139,10 @@ def _draw_curves(
     grid = columns_of(figure, len(panels), len(shown))
     for panel, line in zip(panels, grid, strict=True):
         line[0].set_ylabel(panel.label, fontsize=9)
-        places = dict(zip(shown, line, strict=True))
-        _draw_measure(places, curves, panel.solid, styles, "-", band=True)
+        by_setting = dict(zip(shown, line, strict=True))
+        _draw_measure(by_setting, curves, panel.solid, styles, "-", band=True)
         if panel.dashed:
-            _draw_measure(places, curves, panel.dashed, styles, "--", band=panel.dashed_band)
+            _draw_measure(by_setting, curves, panel.dashed, styles, "--", band=panel.dashed_band)
         if panel.solid == "normalized_value":
             for axes in line:
                 for at in (0, 1):
@@ -154,12 +154,12 @@ def _draw_curves(
         axes.set_xlabel("Step of the stage", fontsize=9)
         axes.set_xlim(-0.03 * last, 1.03 * last)
         axes.locator_params(axis="x", nbins=3 if len(shown) > 3 else 5)
-    handles = [look.handle(variant) for variant, look in styles.items() if (curves.variant == variant).any()]
-    notes = [f"Lines: mean over {seed_counts(study.rows)}; one that has stopped stays as it was. Bands: its interval."]
-    notes[0] += more_of(hidden[0], "setting") + more_of(hidden[1], "variant")
-    notes += [
-        "Rewards: the learned one of the samples that the policy trains on, the true one on held-out prompts."
-    ] * (len(panels) == len(_PANELS))
+    handles = [style.handle(variant) for variant, style in styles.items() if (curves.variant == variant).any()]
+    notes = [f"Lines: mean over {seed_counts(study.rows)}; a seed that has stopped keeps its last value. "]
+    notes[0] += "Bands: its interval." + more_of(hidden[0], "setting") + more_of(hidden[1], "variant")
+    notes += ["Rewards: learned on the samples that the policy trains on, true on held-out prompts."] * (
+        len(panels) == len(_PANELS)
+    )
     notes += interval_notes(study, study.rows)
     titles = _titles(curves, list(styles), len(shown))
     return finish("learning_curves", "Learning curves", titles, _READING, figure, handles, notes)
@@ -168,42 +168,42 @@ def _draw_curves(
 def _draw_measure(
     axes: dict[str, Axes], curves: pd.DataFrame, measure: str, styles: dict[str, SeriesStyle], dash: Dash, band: bool
 ) -> None:
-    """One measure in the axes of every setting, a line for each variant."""
+    """Draws one measure in the axes of every setting, a line for each variant."""
     by = ["variant", "setting", "stage", "step"]
     known = _thinned(curves[[*by, "seed", measure]].dropna(subset=measure))
     table = means(known, by, measure) if band else known.groupby(by).agg(mean=(measure, "mean")).reset_index()
     for (variant, setting, _), points in table.groupby(by[:3]):
-        look, width = styles[str(variant)], 1.8 if dash == "-" else 1.1
-        axes[str(setting)].plot(points.step, points["mean"], color=look.color, linestyle=dash, lw=width)
+        style, width = styles[str(variant)], 1.8 if dash == "-" else 1.1
+        axes[str(setting)].plot(points.step, points["mean"], color=style.color, linestyle=dash, lw=width)
         if dash == "-":
             marks = points.iloc[[-1]]
-            axes[str(setting)].plot(marks.step, marks["mean"], color=look.color, marker=look.marker, ms=5)
+            axes[str(setting)].plot(marks.step, marks["mean"], color=style.color, marker=style.marker, ms=5)
         if band:
             axes[str(setting)].fill_between(
-                points.step, points.low, points.high, color=look.color, alpha=0.2, linewidth=0
+                points.step, points.low, points.high, color=style.color, alpha=0.2, linewidth=0
             )
 
 
 def _thinned(known: pd.DataFrame) -> pd.DataFrame:
-    """The rows at so many steps of each curve as are drawn, of those that all its seeds have reached."""
+    """The rows at the steps of each curve that are drawn, evenly spaced among those that all its seeds reached."""
     by = ["variant", "setting", "stage"]
     counts = known.groupby([*by, "step"]).size().rename("n").reset_index()
     counts = counts[counts.n == counts.groupby(by).n.transform("max")]
     most = int(np.clip(_IN_A_CURVE / max(known.seed.nunique(), 1), 11, _MOST_POINTS))
-    kept = [group.iloc[spread(range(len(group)), most)] for _, group in counts.groupby(by)]
-    return known.merge(pd.concat(kept)[[*by, "step"]]) if kept else known
+    drawn = [group.iloc[evenly_spaced(range(len(group)), most)] for _, group in counts.groupby(by)]
+    return known.merge(pd.concat(drawn)[[*by, "step"]]) if drawn else known
 
 
 def _titles(curves: pd.DataFrame, variants: list[str], n_settings: int) -> list[str]:
-    """By how much the learned reward is above the true one at last; a mean over unlike settings says little."""
+    """How far the learned reward exceeds the true one at the end, where the settings are few enough to be listed."""
     titles = ["Losses, true value and rewards along training"]
     both = curves.assign(exploited=curves.learned_reward - curves.true_reward).dropna(subset="exploited")
     ends = both.sort_values("step").groupby(["variant", "setting", "seed"], as_index=False).last()
-    if len(ends) > 0 and n_settings <= _MOST_TOLD:
+    if len(ends) > 0 and n_settings <= _MOST_IN_TITLE:
         table = means(ends, ["variant", "setting"], "exploited")
         parts = []
         for variant, setting, interval in zip(table.variant, table.setting, intervals(table), strict=True):
-            place = f" in {flat(str(setting))}" if n_settings > 1 else ""
-            parts += [f"{signed(interval)} with {name_of(variant)}{place}"] * (variant in variants)
+            where = f" in {flat(str(setting))}" if n_settings > 1 else ""
+            parts += [f"{signed(interval)} with {name_of(variant)}{where}"] * (variant in variants)
         titles.append(f"Learned minus true reward at the end of training: {'; '.join(parts)}")
     return titles

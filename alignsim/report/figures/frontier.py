@@ -20,63 +20,64 @@ from alignsim.report.figures.style import (
     Drawing,
     SeriesStyle,
     broken,
+    evenly_spaced,
     interval_notes,
-    looks,
     more_of,
     name_of,
     seed_counts,
+    series_styles,
     signed,
-    spread,
 )
 
-_MOST_PLACES, _MOST_VARIANTS, _MOST_PATHS = 4, 4, 8
+_MOST_CONTEXTS, _MOST_VARIANTS, _MOST_PATHS = 4, 4, 8
 
 _READING = (
-    "A policy that leaves the reference more (to the right, larger KL) can earn more true reward (upwards), up to the "
-    "gray line at most; beta decides how far it goes. "
-    "Where true reward falls while KL still grows, the policy follows errors of what was learned (over-optimization), "
-    "or RL failed: then the learned reward falls too, and the computational part of the regret grows."
+    "A policy that moves farther from the reference (to the right, larger KL) can earn more true reward (up), but "
+    "never more than the gray line; beta decides how far it moves. "
+    "Where true reward falls while KL still grows, either the policy exploits errors of what was learned "
+    "(over-optimization), or RL failed; then the learned reward falls too, and the computational part of the regret "
+    "grows."
 )
 
 
 def draw(study: Study) -> list[Drawing]:
-    """A column for each setting but for beta; nothing where beta does not vary within one."""
+    """Draws a column for each setting without its beta; nothing where beta does not vary within a setting."""
     if BETA not in study.varied or study.rows.empty:
         return []
     rows = study.rows.sort_values([key for key in study.shared if key != BETA] or ["env"])
-    rows = rows.assign(place=name_settings_and_variants(rows.drop(columns=BETA)).setting)
-    styles = dict(list(looks(rows).items())[:_MOST_VARIANTS])
+    rows = rows.assign(context=name_settings_and_variants(rows.drop(columns=BETA)).setting)
+    styles = dict(list(series_styles(rows).items())[:_MOST_VARIANTS])
     rows = rows[rows.variant.isin(styles) & np.isfinite(rows.reward) & np.isfinite(rows.kl)]
-    counts = rows.groupby("place", sort=False)[BETA].nunique()
-    places = list(counts.index[counts > 1])
-    if not places:
+    counts = rows.groupby("context", sort=False)[BETA].nunique()
+    contexts = list(counts.index[counts > 1])
+    if not contexts:
         return []
-    shown = spread(places, _MOST_PLACES)
+    shown = evenly_spaced(contexts, _MOST_CONTEXTS)
     width = max(7.2, 2.0 + 2.1 * len(shown))
-    names = [broken(place, int(10.5 * (width - 1.0) / len(shown)) - 1) for place in shown]
+    names = [broken(context, int(10.5 * (width - 1.0) / len(shown)) - 1) for context in shown]
     lines = max(name.count("\n") + 1 for name in names) if len(shown) > 1 else 0
     figure = new_figure(width, 4.4 + 0.15 * lines)
     grid = columns_of(figure, 1, len(shown))[0]
     labels: list[Annotation] = []
-    for place, name, axes in zip(shown, names, grid, strict=True):
-        labels += _draw_place(axes, study, rows[rows.place == place], styles)
+    for context, name, axes in zip(shown, names, grid, strict=True):
+        labels += _draw_panel(axes, study, rows[rows.context == context], styles)
         axes.set_title(name if lines else "", fontsize=9)
         axes.set_xlabel("KL(policy || reference), nats")
     grid[0].set_ylabel("True reward E[r*]")
-    titles = _titles(rows[rows.place.isin(places)], list(styles))
+    titles = _titles(rows[rows.context.isin(contexts)], list(styles))
     bound = Line2D([], [], color="0.5", lw=1.6, label="no policy is above")
-    handles: list[Artist] = [*(look.handle(v) for v, look in styles.items() if (rows.variant == v).any()), bound]
-    notes = _notes(study, rows, len(places) - len(shown))
+    handles: list[Artist] = [*(style.handle(v) for v, style in styles.items() if (rows.variant == v).any()), bound]
+    notes = _notes(study, rows, len(contexts) - len(shown))
     drawn = finish("reward_by_kl", "Reward against KL", titles, _READING, figure, handles, notes)
     place_labels(figure, labels)
     return [drawn]
 
 
-def _draw_place(axes: Axes, study: Study, rows: pd.DataFrame, styles: dict[str, SeriesStyle]) -> list[Annotation]:
-    """The bound, paths of training, final policies with intervals; returns what is written beside them."""
+def _draw_panel(axes: Axes, study: Study, rows: pd.DataFrame, styles: dict[str, SeriesStyle]) -> list[Annotation]:
+    """Draws the bound, the paths of training and the final policies with intervals; returns the labels of these."""
     labels, nearest = [], np.inf
     farthest = _draw_paths(axes, study, rows, styles)
-    for variant, look in styles.items():
+    for variant, style in styles.items():
         members = rows[rows.variant == variant]
         if members.empty:
             continue
@@ -86,8 +87,8 @@ def _draw_place(axes: Axes, study: Study, rows: pd.DataFrame, styles: dict[str, 
             reward["mean"],
             yerr=error_bars(reward),
             xerr=error_bars(kl),
-            color=look.color,
-            marker=look.marker,
+            color=style.color,
+            marker=style.marker,
             ms=6,
             lw=1.6,
             elinewidth=1.2,
@@ -96,7 +97,7 @@ def _draw_place(axes: Axes, study: Study, rows: pd.DataFrame, styles: dict[str, 
         farthest, nearest = max(farthest, float(kl["mean"].max())), min(nearest, float(kl["mean"].min()))
         for x, y, beta in zip(kl["mean"], reward["mean"], kl[BETA], strict=True):
             labels.append(
-                axes.annotate(f"{beta:g}", (x, y), (5, 5), textcoords="offset points", fontsize=8, color=look.color)
+                axes.annotate(f"{beta:g}", (x, y), (5, 5), textcoords="offset points", fontsize=8, color=style.color)
             )
     bound = rows.drop_duplicates([BETA, "seed"]).groupby(BETA).optimal_value.mean().dropna()
     if len(bound) and farthest > 0:  # nearer to the reference it would need larger betas than these
@@ -107,10 +108,10 @@ def _draw_place(axes: Axes, study: Study, rows: pd.DataFrame, styles: dict[str, 
 
 
 def _draw_paths(axes: Axes, study: Study, rows: pd.DataFrame, styles: dict[str, SeriesStyle]) -> float:
-    """Thin lines from the reference to each final policy, the mean over seeds; returns the largest KL."""
+    """Draws thin lines from the reference to each final policy, means over seeds; returns the largest KL in nats."""
     if "run" not in rows:
         return 0.0
-    betas = spread(sorted(rows[BETA].unique()), _MOST_PATHS)
+    betas = evenly_spaced(sorted(rows[BETA].unique()), _MOST_PATHS)
     drawn = rows[rows[BETA].isin(betas)]
     curves = load_histories(study, drawn.run.unique())
     if not {"true_kl", "true_reward"} <= set(curves.columns):
@@ -126,7 +127,7 @@ def _draw_paths(axes: Axes, study: Study, rows: pd.DataFrame, styles: dict[str, 
 
 @dataclass(frozen=True)
 class _Turn:
-    """Where along decreasing beta the true reward is highest, and what happens from there to the smallest beta."""
+    """Where the true reward is highest as beta falls, and how it changes from there to the smallest beta."""
 
     best: float
     best_kl: float
@@ -136,7 +137,7 @@ class _Turn:
 
     @property
     def falls(self) -> bool:
-        """Whether true reward surely falls although KL rises."""
+        """Whether the true reward falls although KL rises, with its whole 95 % interval."""
         return self.least < self.best and self.change.lead == -1 and self.least_kl > self.best_kl
 
 
@@ -153,35 +154,35 @@ def _titles(rows: pd.DataFrame, variants: list[str]) -> list[str]:
     titles = []
     for variant in variants:
         members = rows[rows.variant == variant]
-        turns = [_turn(group) for _, group in members.groupby("place") if group[BETA].nunique() > 1]
+        turns = [_turn(group) for _, group in members.groupby("context") if group[BETA].nunique() > 1]
         name = name_of(variant)
         if len(turns) > 1 and all(turn.change.lead is None for turn in turns):
             titles.append(f"{name}: too few seeds to say where true reward falls at small beta")
         elif len(turns) > 1:
             count = f"{sum(turn.falls for turn in turns)} of {len(turns)} settings"
-            titles.append(f"{name}: true reward surely falls at small beta, although KL rises, in {count}")
+            titles.append(f"{name}: true reward falls at small beta although KL rises, significantly in {count}")
         elif turns:
-            titles.append(f"{name}: {_told(turns[0])}")
+            titles.append(f"{name}: {_turn_in_words(turns[0])}")
     return titles
 
 
-def _told(turn: _Turn) -> str:
+def _turn_in_words(turn: _Turn) -> str:
     where = f"true reward is highest at beta {turn.best:g} (KL {turn.best_kl:.1f})"
     if turn.best == turn.least:
         return f"{where}, the smallest beta"
     if turn.change.lead is None:
         return f"{where}; too few seeds to say whether it falls from there on"
-    told = f"{where} and changes by {signed(turn.change)} down to beta {turn.least:g} (KL {turn.least_kl:.1f})"
-    return told + (": more KL for less reward" if turn.falls else ": no loss detected")
+    text = f"{where} and changes by {signed(turn.change)} down to beta {turn.least:g} (KL {turn.least_kl:.1f})"
+    return text + (": more KL for less reward" if turn.falls else ": no loss detected")
 
 
 def _notes(study: Study, rows: pd.DataFrame, hidden: int) -> list[str]:
-    betas = ", ".join(f"{beta:g}" for beta in spread(sorted(rows[BETA].unique(), reverse=True), 12))
+    betas = ", ".join(f"{beta:g}" for beta in evenly_spaced(sorted(rows[BETA].unique(), reverse=True), 12))
     notes = [
-        f"Marks: final policies, mean over {seed_counts(rows)} with its interval in both directions; beside them beta, "
-        f"where there is room ({betas}). Thin lines: policies during training, mean over seeds, on fewer prompts; one "
-        "goes on beyond its mark where earlier weights were kept. Gray: the smallest over these betas of optimal value "
-        "+ beta KL, which every policy is below."
+        f"Marks: final policies, mean over {seed_counts(rows)} with its interval in both directions, labeled with beta "
+        f"where there is room ({betas}). Thin lines: policies during training, mean over seeds, on fewer prompts; a "
+        "line goes beyond its mark where training kept earlier weights. Gray: the smallest over these betas of optimal "
+        "value + beta KL, an upper bound for every policy."
     ]
     notes[0] += more_of(hidden, "setting")
     return [*notes, *interval_notes(study, rows)]

@@ -1,4 +1,4 @@
-"""Where things stand in a figure: its size, titles, legend and notes that never collide, labels beside points."""
+"""The layout of a figure: its size; a title, a legend and notes that never overlap; labels beside points."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from matplotlib.transforms import Bbox
 
 from alignsim.report.figures.style import Drawing, shortened
 
-#: Width of a figure in inches: more would make letters too small on a page 1000 pixels wide.
+#: The width of a figure in inches: letters of a wider one would be too small on a page 1000 pixels wide.
 WIDTH = 8.0
 
-#: Entries of a legend.
+#: The most entries of a legend.
 _MOST_ENTRIES = 12
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure in no global list of figures, so many inches large without title, legend and notes."""
+    """Returns an empty figure that pyplot does not know, of a size in inches without title, legend and notes."""
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure
 
 
 def columns_of(figure: Figure, n_rows: int, n_columns: int, share_x: Literal["all", "col"] = "all") -> npt.NDArray[Any]:
-    """Axes (rows, columns) that share scales, below empty ones for a legend that may be wider than a column.
+    """Returns axes (rows, columns) that share scales, below empty axes for a legend wider than a column.
 
-    With `share_x="col"` columns have x axes of their own.
+    With `share_x="col"` each column has its own x axis.
     """
     halves = figure.add_gridspec(2, 1, height_ratios=[0.001, 1])
     figure.add_subplot(halves[0]).set_axis_off()
@@ -53,7 +53,7 @@ def finish(
     notes: Sequence[str],
     legend_room: float | None = None,
 ) -> Drawing:
-    """Write the titles, the legend and the notes into a figure, and make a drawing of it."""
+    """Adds titles, legend and notes to a figure, and returns it as a drawing; see `explain` for the arguments."""
     explain(figure, titles, handles, notes, legend_room)
     return Drawing(name, heading, "; ".join(titles) + ".", reading, figure)
 
@@ -65,12 +65,12 @@ def explain(
     notes: Sequence[str],
     legend_room: float | None = None,
 ) -> None:
-    """What the figure says on top, the legend above the first axes, what the marks mean below; it grows by these.
+    """Adds the titles on top, the legend above the first axes and the notes at the bottom; the figure grows by these.
 
     Args:
-        figure: whose axes are drawn already.
-        titles: what it says, a line or more for each.
-        handles: entries of the legend.
+        figure: a figure whose axes are complete.
+        titles: what the figure shows, each on a line or more.
+        handles: the entries of the legend.
         notes: what the marks mean.
         legend_room: inches from the left end of the first axes to the figure's right edge; by default nearly all.
     """
@@ -101,7 +101,7 @@ def explain(
 
 
 def place_labels(figure: Figure, labels: Iterable[Annotation]) -> None:
-    """Put each label where it overlaps none before it, beside its point; hide it where there is no such place."""
+    """Puts each label beside its point where it overlaps no earlier label; hides it where that is impossible."""
     figure.draw_without_rendering()
     boxes: list[Bbox] = []
     for label in labels:

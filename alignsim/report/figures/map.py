@@ -1,4 +1,4 @@
-"""The paired advantage over two swept numbers: a cell for each setting, and the line where it ends."""
+"""The paired advantage over two swept numbers: a cell for each setting, and a line around ties."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from alignsim.report.figures.style import (
     file_names,
     headline,
     interval_notes,
-    looks,
     name_of,
     seed_counts,
+    series_styles,
     signed,
     with_value,
 )
@@ -34,7 +34,7 @@ _Array = npt.NDArray[np.float64]
 
 
 def draw(study: Study) -> list[Drawing]:
-    """A map for each pair of numbers that span a grid of settings, nothing else varying."""
+    """Draws a map for each pair of numbers that span a grid of settings, where nothing else varies."""
     study = with_value(study)
     drawn = []
     for pair in combinations(swept_numbers(study.rows, study.shared, at_least=2), 2):
@@ -59,12 +59,12 @@ def _draw_map(study: Study, pair: tuple[str, str], x: str, y: str) -> list[Drawi
     figure = new_figure(width, 0.6 + (height + 0.4) * len(tables))
     grid = figure.subplots(len(tables), 1, squeeze=False, sharex=True)
     for axes, ((variant, baseline), table) in zip(grid[:, 0], tables.items(), strict=True):
-        colors = _diverging(*(looks(study.rows)[name].color for name in (baseline, variant)))
+        colors = _diverging(*(series_styles(study.rows)[name].color for name in (baseline, variant)))
         means = _cells(table, table["mean"], x, y, columns, rows)
         axes.pcolormesh(
             np.arange(len(columns) + 1), np.arange(len(rows) + 1), means, cmap=colors, norm=norm, ec="white", lw=1
         )
-        _write(axes, table, (x, y), columns, rows, most, cell)
+        _annotate(axes, table, (x, y), columns, rows, most, cell)
         _draw_tie_line(axes, means)
         axes.set_xticks(
             np.arange(len(columns)) + 0.5,
@@ -81,7 +81,7 @@ def _draw_map(study: Study, pair: tuple[str, str], x: str, y: str) -> list[Drawi
     name = f"{file_names('advantage_by_', pair)[pair[0]]}_and_{file_names('', pair)[pair[1]]}"
     reading = (
         f"Each cell is one setting of {first} and {second}; its number is the mean advantage on the same seeds. "
-        f"The thick line parts cells that are within {TIE:g} of a tie from the others; it interpolates nothing."
+        f"The thick line separates cells within {TIE:g} of a tie from the others, without interpolation."
     )
     return [
         finish(name, f"Advantage by {first} and {second}", _titles(tables, x, y), reading, figure, [], _notes(study))
@@ -89,19 +89,19 @@ def _draw_map(study: Study, pair: tuple[str, str], x: str, y: str) -> list[Drawi
 
 
 def _cells(table: pd.DataFrame, values: pd.Series, x: str, y: str, columns: _Array, rows: _Array) -> _Array:
-    """Values of settings on the grid (rows, columns), NaN where there is no such setting."""
+    """The values of settings on the grid, (rows, columns), NaN for a setting that is missing."""
     filled = np.full((len(rows), len(columns)), np.nan)
     filled[np.searchsorted(rows, table[y]), np.searchsorted(columns, table[x])] = values
     return filled
 
 
-def _write(
+def _annotate(
     axes: Axes, table: pd.DataFrame, keys: tuple[str, str], columns: _Array, rows: _Array, most: float, cell: float
 ) -> None:
-    """The mean in every cell, its interval where there is room; a cross where there is no such setting."""
+    """Writes the mean into every cell, and its interval where there is room; hatches settings that are missing."""
     missing = np.ones((len(rows), len(columns)), dtype=bool)
-    for place, interval in zip(table[list(keys)].itertuples(index=False), intervals(table), strict=True):
-        column, row = np.searchsorted(columns, place[0]), np.searchsorted(rows, place[1])
+    for at, interval in zip(table[list(keys)].itertuples(index=False), intervals(table), strict=True):
+        column, row = np.searchsorted(columns, at[0]), np.searchsorted(rows, at[1])
         missing[row, column] = False
         color = "white" if abs(interval.mean) > 0.7 * most else "black"
         roomy = cell > 0.95 and interval.n > 1
@@ -123,7 +123,7 @@ def _write(
 
 
 def _draw_tie_line(axes: Axes, means: _Array) -> None:
-    """A line along the edges between cells of a tie and others."""
+    """Draws a line along the edges between ties and other cells."""
     tie = np.abs(means) < TIE
     known = ~np.isnan(means)
     for row, column in np.argwhere((tie[:, 1:] != tie[:, :-1]) & known[:, 1:] & known[:, :-1]):
@@ -137,9 +137,9 @@ def _titles(tables: dict[tuple[str, str], pd.DataFrame], x: str, y: str) -> list
     for pair, table in tables.items():
         names = (f"{name_of_key(x)} {a:g}, {name_of_key(y)} {b:g}" for a, b in zip(table[x], table[y], strict=True))
         by: dict[str, Interval] = dict(zip(names, intervals(table), strict=True))
-        place, most = max(by.items(), key=lambda item: item[1].mean)
+        best, most = max(by.items(), key=lambda item: item[1].mean)
         difference = " - ".join(map(name_of, pair))
-        titles.append(f"{headline(*pair, by)}; {difference} is highest at {place}: {signed(most)}")
+        titles.append(f"{headline(*pair, by)}; {difference} is highest at {best}: {signed(most)}")
     return titles
 
 
@@ -152,7 +152,7 @@ def _notes(study: Study) -> list[str]:
 
 
 def _diverging(low: str, high: str) -> LinearSegmentedColormap:
-    """From one color over near white to another, in equal steps of CIELAB and as dark at both ends."""
+    """A color map from one color through near white to another, in equal steps of CIELAB, equally dark at both ends."""
     white = np.array([96.0, 0.0, 0.0])
     ends = [np.array([45.0, *_to_lab(np.array(to_rgb(color)))[1:]]) for color in (low, high)]
     t = np.linspace(0, 1, 65)[:, None]
@@ -171,13 +171,13 @@ def _to_lab(rgb: _Array) -> _Array:
     linear = np.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
     xyz = linear @ _XYZ.T / _WHITE
     root = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
-    found: _Array = root @ _LAB.T - [16, 0, 0]
-    return found
+    lab: _Array = root @ _LAB.T - [16, 0, 0]
+    return lab
 
 
 def _to_rgb(lab: _Array) -> _Array:
     root = (lab + np.array([16, 0, 0])) @ np.linalg.inv(_LAB).T
     xyz = np.where(root > 0.2069, root**3, (root - 16 / 116) / 7.787) * _WHITE
     linear = np.clip(xyz @ np.linalg.inv(_XYZ).T, 0, 1)
-    found: _Array = np.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
-    return found
+    rgb: _Array = np.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
+    return rgb

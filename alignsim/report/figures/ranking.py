@@ -1,4 +1,4 @@
-"""Many methods in one figure: a row for each, ordered by value, the reference policy and the optimum marked."""
+"""Many methods in one figure: a row for each, ordered by value, with the reference policy and the optimum marked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from alignsim.analysis.statistics import three
 from alignsim.analysis.study import MANY_METHODS, Study, flat
 from alignsim.report.figures.layout import WIDTH, finish, new_figure
 from alignsim.report.figures.means import ENDS, means
@@ -16,25 +15,26 @@ from alignsim.report.figures.style import (
     Drawing,
     broken,
     interval_notes,
-    known_look,
+    known_style,
     name_of,
     seed_counts,
     settings_of,
     shortened,
     with_value,
 )
+from alignsim.runs.text import three_decimals
 
-#: More settings or rows make no readable figure.
+#: The most settings and rows of a readable figure.
 _MOST_SETTINGS, _MOST_ROWS = 4, 60
 
-#: Values below are not drawn to scale: an arrow points at them, and their number is written.
+#: Smaller values are not drawn to scale: an arrow points to them, and their number is printed.
 FLOOR = -0.5
 
 _NAME_CHARACTERS = 34
 
 
 def draw(study: Study) -> list[Drawing]:
-    """A dot and an interval for each method, settings side by side; ordered where the methods differ most."""
+    """Draws a dot and an interval for each method, settings side by side, in the order of where methods differ most."""
     study = with_value(study)
     settings = settings_of(study)
     if study.rows.method.nunique() < MANY_METHODS or not 1 <= len(settings) <= _MOST_SETTINGS or study.searched:
@@ -60,48 +60,48 @@ def draw(study: Study) -> list[Drawing]:
         axes.set_title("\n".join(title.splitlines()[:3]), fontsize=9, pad=26)
     panels[0].set_yticks(range(len(order)), [names[variant] for variant in order], fontsize=8)
     reading = (
-        "Rows are methods, best first where they differ most. A dot is the mean over seeds, the line through it its "
-        "95 % interval, the number at the right the mean. At 1 a policy is optimal, at 0 it is no better than the "
-        "reference policy. Neighbors in the order need not differ: seeds are paired, so differences that count are "
-        "those of the comparison."
+        "Rows are methods, ordered by value in the setting where methods differ most. A dot is the mean over seeds, "
+        "the line through it is its 95 % interval, and the number at the right is the mean. A policy at 1 is optimal; "
+        "a policy at 0 is no better than the reference policy. Neighbors in the order need not differ: seeds are "
+        "paired, so only paired differences tell."
     )
     notes = [f"Normalized value: mean and interval over {seed_counts(study.rows)}. Ordered by {flat(widest)}."]
     if (table.low.fillna(table["mean"]) < low).any():
-        notes.append(f"Arrows point at what lies below {low:.2f}.")
+        notes.append(f"Arrows point to values below {low:.2f}.")
     notes += interval_notes(study, study.rows)
     return [finish("ranking", "Every method", _titles(values, names), reading, figure, [], notes)]
 
 
 def _names(rows: pd.DataFrame) -> dict[str, str]:
-    """What each variant is called: by its method alone where the method has no other variant."""
+    """The name of each variant: the name of its method alone where the method has no other variant."""
     pairs = rows[["method", "variant"]].drop_duplicates()
     alone = pairs.method.map(pairs.method.value_counts()) == 1
-    told = pairs.variant.where(~alone, pairs.method)
-    return {v: shortened(name_of(name), _NAME_CHARACTERS) for v, name in zip(pairs.variant, told, strict=True)}
+    names = pairs.variant.where(~alone, pairs.method)
+    return {v: shortened(name_of(name), _NAME_CHARACTERS) for v, name in zip(pairs.variant, names, strict=True)}
 
 
 def _draw_panel(axes: Axes, members: pd.DataFrame) -> None:
-    """The means and intervals of one setting, in the order of the rows; a variant that is missing has none."""
+    """Draws the means and intervals of one setting, in the order of the rows; a missing variant has none."""
     left = axes.get_xlim()[0]
     for y in range(0, len(members), 2):
         axes.axhspan(y - 0.5, y + 0.5, color="0.96", zorder=-2, linewidth=0)
     mark_reference_and_optimum(axes, along="x")
     for at, name in ((0, "reference\npolicy"), (1, "optimum")):
-        text = axes.text(at, 1.005, name, ha="center", va="bottom", linespacing=1.0, fontsize=8, color="0.35")
-        text.set_transform(axes.get_xaxis_transform())
+        label = axes.text(at, 1.005, name, ha="center", va="bottom", linespacing=1.0, fontsize=8, color="0.35")
+        label.set_transform(axes.get_xaxis_transform())
     rows = zip(members.index, *(members[name] for name in ENDS), strict=True)
     for y, (variant, mean, low, high, n) in enumerate(rows):
         if not np.isfinite(mean):
             continue
-        look = known_look(str(variant))
+        style = known_style(str(variant))
         if n > 1:
-            axes.plot([max(low, left), max(high, left)], [y, y], color=look.color, lw=1.2, marker="|", ms=6)
+            axes.plot([max(low, left), max(high, left)], [y, y], color=style.color, lw=1.2, marker="|", ms=6)
         if mean >= left:
-            axes.plot([mean], [y], marker=look.marker, color=look.color, ms=4, linestyle="none")
+            axes.plot([mean], [y], marker=style.marker, color=style.color, ms=4, linestyle="none")
         if mean < left or low < left:
-            axes.plot([left], [y], marker="<", color=look.color, ms=6, linestyle="none", clip_on=False)
-        told = three(mean) if abs(mean) < 100 else f"{mean:.3g}"
-        axes.text(1.015, y, told, transform=axes.get_yaxis_transform(), fontsize=8, va="center")
+            axes.plot([left], [y], marker="<", color=style.color, ms=6, linestyle="none", clip_on=False)
+        text = three_decimals(mean) if abs(mean) < 100 else f"{mean:.3g}"
+        axes.text(1.015, y, text, transform=axes.get_yaxis_transform(), fontsize=8, va="center")
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("Normalized value", fontsize=9)
@@ -109,12 +109,12 @@ def _draw_panel(axes: Axes, members: pd.DataFrame) -> None:
 
 def _titles(values: pd.DataFrame, names: dict[str, str]) -> list[str]:
     """The highest and the lowest mean of each setting."""
-    told = []
+    titles = []
     firsts = [str(setting).partition("\n")[0] for setting in values]
     for (setting, column), first in zip(values.items(), firsts, strict=True):
-        found = column.dropna()
-        place = first if firsts.count(first) == 1 else flat(str(setting))
-        best, worst = (str(end) for end in (found.idxmax(), found.idxmin()))
-        ends = [f"{names[variant]} {three(found[variant])}" for variant in (best, worst)]
-        told.append(f"{place}: from {ends[0]} to {ends[1]}")
-    return told
+        known = column.dropna()
+        name = first if firsts.count(first) == 1 else flat(str(setting))
+        best, worst = (str(end) for end in (known.idxmax(), known.idxmin()))
+        ends = [f"{names[variant]} {three_decimals(known[variant])}" for variant in (best, worst)]
+        titles.append(f"{name}: from {ends[0]} to {ends[1]}")
+    return titles

@@ -1,4 +1,4 @@
-"""Axes: a scale and ticks that suit the values of a swept number, the lines of the reference policy and the optimum."""
+"""Axes: scale and ticks that suit the values of a swept number; the lines of the reference policy and the optimum."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from alignsim.analysis.study import COMPLEXITY_KEY, name_of_key
 
-#: From so many values on, a study sweeps a number; from such a ratio of the largest to the smallest on, over decades.
+#: A swept number has at least so many values; a sweep over decades has at least this ratio of largest to smallest.
 ENOUGH_VALUES, WIDE = 3, 20.0
 
 _WORDS = {
@@ -25,18 +25,18 @@ _WORDS = {
 
 
 def swept_numbers(rows: pd.DataFrame, keys: Sequence[str], at_least: int = ENOUGH_VALUES) -> list[str]:
-    """Those of the keys that are numbers of at least so many values."""
+    """Returns those of the keys that are numbers with at least so many values."""
     numbers = [key for key in keys if key in rows and pd.api.types.is_numeric_dtype(rows[key])]
     return [k for k in numbers if not pd.api.types.is_bool_dtype(rows[k]) and rows[k].nunique() >= at_least]
 
 
 def axis_name(key: str) -> str:
-    """The label of an axis along which a dotted key varies."""
+    """Returns the label of an axis along which a dotted key varies."""
     return _WORDS.get(key, name_of_key(key))
 
 
 def is_logarithmic(values: Sequence[float]) -> bool:
-    """Whether a logarithmic axis suits these different values: positive, and over decades or in equal ratios."""
+    """Returns whether a logarithmic axis suits these values: positive, and over decades or in equal ratios."""
     ordered = np.sort(np.asarray(values, dtype=float))
     if len(ordered) < ENOUGH_VALUES or ordered[0] <= 0:
         return False
@@ -45,12 +45,12 @@ def is_logarithmic(values: Sequence[float]) -> bool:
 
 
 def number_axis(axes: Axes, values: Sequence[float], inches: float) -> None:
-    """Scale the x axis for these values, with ticks at them where they fit.
+    """Sets the scale and the limits of an x axis for these values, with ticks at them where they fit.
 
     Args:
-        axes: whose x axis it is; limits are set too.
-        values: at least one.
-        inches: about how long the axis is.
+        axes: the axes whose x axis it is.
+        values: the values of the number, at least one.
+        inches: the approximate length of the axis.
     """
     x = np.unique(np.asarray(values, dtype=float))
     logarithmic = is_logarithmic(list(x))
@@ -75,29 +75,29 @@ def number_axis(axes: Axes, values: Sequence[float], inches: float) -> None:
 
 
 def value_limits(low: float, high: float = 1.0) -> tuple[float, float]:
-    """Limits of an axis of values that show 0 and 1 too."""
+    """Returns limits of an axis of values that include 0 and 1."""
     low, high = min(low, 0.0), max(high, 1.0)
     return low - 0.06 * (high - low), high + 0.06 * (high - low)
 
 
 def level_line(axes: Axes, at: float, along: str = "y") -> None:
-    """A thin dashed line at a value of an axis, behind everything."""
+    """Draws a thin dashed line at a value of an axis, behind everything else."""
     draw = axes.axvline if along == "x" else axes.axhline
     draw(at, color="0.45", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
 
 
 def mark_reference_and_optimum(axes: Axes, along: str = "y") -> None:
-    """Lines at 0 and 1, with their names where values go up, so that the scale needs no further explanation.
+    """Draws lines at 0 and 1, with names on a vertical axis, so that the scale explains itself.
 
     Args:
-        axes: whose limits are set already.
+        axes: axes with their final limits.
         along: the axis of the values.
     """
     low, high = axes.get_ylim() if along == "y" else axes.get_xlim()
-    near = high - low > 8  # too near to each other for two names beside the lines
+    near = high - low > 8  # too close to each other for two centered names
     for at, name, side in ((0, "reference\npolicy", "top"), (1, "optimum", "bottom")):
         level_line(axes, at, along)
         if along == "x":  # the label of the axis says what they are
             continue
-        place = side if near else "center"
-        axes.text(1.01, at, name, transform=axes.get_yaxis_transform(), color="0.35", fontsize=8, va=place)
+        alignment = side if near else "center"
+        axes.text(1.01, at, name, transform=axes.get_yaxis_transform(), color="0.35", fontsize=8, va=alignment)

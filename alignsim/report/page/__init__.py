@@ -1,1 +1,1 @@
-"""The page of a study: one HTML file that says what was asked, what was found and how it was made."""
+"""The page of a study: one HTML file with the question, the answers and how they were obtained."""

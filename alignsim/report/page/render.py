@@ -1,31 +1,33 @@
-"""From what was found in a study to the HTML of its page; everything from configuration is escaped by the template."""
+"""The HTML of the page of a study. The template escapes everything that comes from configuration."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 import pandas as pd
 
-from alignsim.analysis.claims.preregistration import Registry
-from alignsim.analysis.claims.text import counted, p_text, prediction, quantity
+from alignsim.analysis.claims.preregistration import Preregistration
+from alignsim.analysis.claims.text import p_text, prediction, quantity
 from alignsim.analysis.claims.verdicts import MOST_DIVERGED, Verdict
-from alignsim.analysis.statistics import FEWEST_SEEDS, LEVEL, Interval, three
+from alignsim.analysis.statistics import FEWEST_SEEDS, LEVEL, Interval
 from alignsim.analysis.study import NAMES, Study
-from alignsim.analysis.summary import PRIMARY, seeds_text
+from alignsim.analysis.summary import PRIMARY
 from alignsim.report.page.provenance import moment, provenance
+from alignsim.report.terminal import seeds_behind
+from alignsim.runs.text import counted, three_decimals
 
 if TYPE_CHECKING:
     from alignsim.report.figures.style import Drawing
 
-#: How many rows a table of a page lists.
+#: How many rows each table of a page lists.
 MOST_ROWS = 400
 
-#: Measures in the table of a page beside the normalized value; the others are in summary.csv.
+#: The measures in the tables of a page besides the normalized value; `summary.csv` has all.
 SHOWN = ("regret", "statistical_regret", "computational_regret", "reward", "kl", "pair_accuracy")
 
 _MARKS = {"supported": "✓", "refuted": "✗", "inconclusive": "?"}
@@ -33,21 +35,21 @@ _MARKS = {"supported": "✓", "refuted": "✗", "inconclusive": "?"}
 
 def render(
     study: Study,
-    registry: Registry,
+    preregistration: Preregistration,
     verdicts: Sequence[Verdict],
     table: pd.DataFrame,
-    drawings: Sequence[tuple[Drawing, Sequence[Path]]],
+    drawings: Mapping[Drawing, Sequence[Path]],
     command: str,
 ) -> str:
-    """The page of a study, one HTML file that needs nothing else.
+    """Returns the page of a study, one HTML file that needs no other file.
 
     Args:
-        study: its rows.
-        registry: what was asked and predicted.
+        study: the study.
+        preregistration: what was asked and predicted.
         verdicts: on the claims.
-        table: its summary.
-        drawings: its figures and their files, an SVG among them.
-        command: what the user typed to get this page.
+        table: the summary of the study.
+        drawings: the figures and their files, an SVG among them.
+        command: what the user typed to make this page.
     """
     here = Path(__file__).parent
     style, script = ((here / name).read_text(encoding="utf-8") for name in ("style.css", "sort.js"))
@@ -62,10 +64,10 @@ def render(
         script=script,
         script_hash=_sha256(script),
         name=study.name,
-        title=registry.question or f"Study {study.name}",
+        title=preregistration.question or f"Study {study.name}",
         answer=_answer(verdicts, study),
         claims=[_claim(verdict) for verdict in verdicts],
-        drawings=[_figure(drawing, paths) for drawing, paths in drawings],
+        drawings=[_figure(drawing, paths) for drawing, paths in drawings.items()],
         tables=[
             ("means", "Means over seeds", _numbers(table[condition].head(MOST_ROWS))),
             ("differences", "Paired differences, seed by seed", _numbers(table[~condition].head(MOST_ROWS))),
@@ -75,24 +77,25 @@ def render(
         level=LEVEL,
         diverged=f"{100 * MOST_DIVERGED:g} %",
         warnings=study.warnings,
-        **provenance(study, registry, command),
+        **provenance(study, preregistration, command),
     )
 
 
 def _sha256(text: str) -> str:
-    """As a content security policy names a script or a style."""
+    """The name of a script or a style in a content security policy."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _answer(verdicts: Sequence[Verdict], study: Study) -> str:
-    """How the claims came out, and of what, in two or three sentences."""
+    """How many claims came out which way, and from how many conditions and seeds, in two or three sentences."""
     seeds = study.rows.groupby(list(NAMES)).seed.nunique()
     each = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
     counts = {name: sum(verdict.outcome == name for verdict in verdicts) for name in _MARKS}
     parts = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    told = f"Of {counted(len(verdicts), 'claim')}: {parts}." if verdicts else "No claims are registered for this study."
-    told += f" {counted(len(seeds), 'condition')}, {each} seed{'s' * (each != '1')} each."
-    return told + " Something failed, diverged or was left out: see below." * bool(study.warnings)
+    claims = f"Of {counted(len(verdicts), 'claim')}: {parts}." if verdicts else "This study has no registered claims."
+    conditions = f"{counted(len(seeds), 'condition')}, {each} seed{'s' * (each != '1')} each."
+    warning = " Something failed, diverged or was left out: see below." * bool(study.warnings)
+    return f"{claims} {conditions}{warning}"
 
 
 def _claim(verdict: Verdict) -> dict[str, Any]:
@@ -110,12 +113,12 @@ def _claim(verdict: Verdict) -> dict[str, Any]:
         "improvement": _interval(improvement) if improvement else "",
         "p": p_text(verdict.p),
         "p_against": p_text(verdict.p_against),
-        "seeds": f"{seeds_text(verdict)}; registered for {verdict.made.seeds}",
+        "seeds": f"{seeds_behind(verdict)}; registered for {verdict.record.planned_seeds}",
         "notes": verdict.notes,
-        "earlier": [f"{quantity(earlier)}: {prediction(earlier)}" for earlier in verdict.made.earlier],
+        "earlier": [f"{quantity(earlier)}: {prediction(earlier)}" for earlier in verdict.record.earlier_versions],
         "source": verdict.claim.source,
-        "registered": moment(verdict.made.registered),
-        "before_data": verdict.made.registered_before_training,
+        "registered": moment(verdict.record.registered_at),
+        "registered_before_training": verdict.record.registered_before_training,
     }
 
 
@@ -126,12 +129,12 @@ def _interval(interval: Interval) -> str:
 def _figure(drawing: Drawing, paths: Sequence[Path]) -> dict[str, str]:
     (svg,) = (path for path in paths if path.suffix == ".svg")
     content = base64.b64encode(svg.read_bytes()).decode()
-    told = {"name": drawing.name, "heading": drawing.heading, "says": drawing.says, "reading": drawing.reading}
-    return {**told, "svg": content}
+    texts = {"name": drawing.name, "heading": drawing.heading, "says": drawing.says, "reading": drawing.reading}
+    return {**texts, "svg": content}
 
 
 def _numbers(table: pd.DataFrame) -> dict[str, Any]:
-    """The summary as headings and cells; a cell has a value where it is sorted by a number."""
+    """The summary as headings and rows of cells; a cell that is sorted by a number has it as its value."""
     labels = list(table.columns[: list(table.columns).index(PRIMARY)])
     if not table.diverged.any():
         labels.remove("diverged")
@@ -151,7 +154,7 @@ def _cell(value: object, decimals: bool = False) -> dict[str, str | None]:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return {"value": None, "text": str(value)}
     number = _plain(value)
-    text = "-" if not number else three(value) if decimals else f"{value:g}"
+    text = "-" if not number else three_decimals(value) if decimals else f"{value:g}"
     return {"value": number, "text": text}
 
 

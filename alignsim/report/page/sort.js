@@ -1,4 +1,4 @@
-// Sorts a table by the column whose heading was pressed; pressed again, the other way. What has no number comes last.
+// Sorts a table by the column whose heading is pressed, and in reverse when it is pressed again. Empty cells come last.
 for (const button of document.querySelectorAll("th button")) {
   button.addEventListener("click", () => {
     const heading = button.closest("th");

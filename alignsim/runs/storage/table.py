@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from alignsim._lazy import numpy as np
 from alignsim.evaluation.measures import MEASURES
 from alignsim.runs.storage.atomic import CorruptFileError
+from alignsim.runs.text import counted, format_table, three_decimals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,23 +130,23 @@ def mean_regret(table: Table, seeds: Sequence[int]) -> float:
 
 def results_table(table: Table, seeds: Sequence[int]) -> list[str]:
     """The main measures of some seeds of a condition, line by line: the mean and its standard error."""
-    counted = seeds_that_count(table, seeds)
-    count = f"{len(counted)} seeds" if len(counted) != 1 else "1 seed"
-    lines = [f"{'':<22}{'mean':>8}   standard error ({count})"]
+    averaged = seeds_that_count(table, seeds)
+    rows = []
     for name in SHOWN:
         of_seeds = table.measure(name)
-        values = np.array([of_seeds[seed] for seed in counted])
+        values = np.array([of_seeds[seed] for seed in averaged])
         values = values[~np.isnan(values)]
         if len(values):
             error = f"{values.std(ddof=1) / np.sqrt(len(values)):.3f}" if len(values) > 1 else "-"
-            mean = round(float(values.mean()), 3) + 0.0  # no sign where that is 0
-            lines.append(f"{name:<22}{mean:>8.3f}   {error:>14}")
-    if len(counted) < len(seeds):
+            rows.append((name, three_decimals(float(values.mean())), error))
+    headings = ("", "mean", f"standard error ({counted(len(averaged), 'seed')})")
+    lines = format_table(rows, headings).splitlines()
+    if len(averaged) < len(seeds):
         stage, step = table.column("diverged_stage"), table.column("diverged_step")
         diverged = (
             f"{seed} ({stage[seed]}, step {step[seed]})" if stage[seed] else f"{seed} (its value is not finite)"
             for seed in seeds
-            if seed not in counted
+            if seed not in averaged
         )
         lines.append(f"diverged and left out of these means: seed {', '.join(diverged)}")
     return lines

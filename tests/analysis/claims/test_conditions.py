@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from alignsim.analysis.claims.conditions import claim_conditions, matches, problems_of
-from alignsim.analysis.claims.preregistration import CLAIMS, register, registry_of
+from alignsim.analysis.claims.preregistration import CLAIMS, load_preregistration, register
 from alignsim.cli.arguments import checked_command_line
 from alignsim.config.claims import Claim
 from alignsim.config.problems import ConfigurationError
@@ -72,19 +72,25 @@ def test_what_does_not_exist_is_named_with_what_does():
         },
         conditions,
     )
-    told = "\n".join(map(str, problems))
-    assert "claims.a.measure=valu: must be one of normalized_value, value" in told
-    assert "claims.b: no condition is its condition env=gapp method=rlhf; there are env: gap, no_gap;" in told
-    assert "claims.c.where.env.complexity_facto=2: unknown key; did you mean env.complexity_factor?" in told
-    assert "claims.d.along=env.nothing: unknown key" in told
-    assert "claims.e: no condition is its condition env=no_gap method=rlhf" in told
-    assert "fine" not in told
+    assert [problem.key for problem in problems] == [
+        "claims.a.measure",
+        "claims.b",
+        "claims.c.where.env.complexity_facto",
+        "claims.d.along",
+        "claims.e",
+    ]
+    messages = [problem.message for problem in problems]
+    assert "normalized_value, value" in messages[0]
+    assert messages[1] == (
+        "no condition is its condition env=gapp method=rlhf; there are env: gap, no_gap; method: dpo, rlhf"
+    )
+    assert "did you mean env.complexity_factor?" in messages[2]
 
 
-def test_what_could_not_be_judged_is_refused_before_it_is_trained():
+def test_what_could_not_be_judged_is_refused_before_training():
     sweep = [condition("dpo", factor=factor) for factor in (1.0, 2.0)]
     sweep += [condition("rlhf", factor=factor, **{"method.rl.steps": 100}) for factor in (1.0, 2.0)]
-    told = {
+    messages = {
         name: "; ".join(problem.message for problem in problems_of({name: made}, sweep))
         for name, made in {
             "several": claim(),
@@ -100,13 +106,13 @@ def test_what_could_not_be_judged_is_refused_before_it_is_trained():
             "fine": claim(where={"env.complexity_factor": 1}),
         }.items()
     }
-    assert "several conditions could be its condition: say which env.complexity_factor" in told["several"]
-    assert told["same"] == "its condition and its baseline are the same"
-    assert told["short"] == "a trend needs at least 3 numbers along env.complexity_factor, there are 1.0, 2.0"
-    assert told["text"] == "a trend needs at least 3 numbers along env, there are gap"
-    assert told["itself"] == "its condition and its condition elsewhere are the same"
-    assert "its baseline has no method.rl.steps" in told["lacking"]
-    assert told["fine"] == ""
+    assert messages["several"].count("env.complexity_factor") == 2, "of its condition and of its baseline"
+    assert "condition and its baseline" in messages["same"]
+    assert messages["short"] == "a trend needs at least 3 numbers along env.complexity_factor, there are 1.0, 2.0"
+    assert messages["text"].endswith("along env, there are gap")
+    assert "condition and its condition elsewhere" in messages["itself"]
+    assert "baseline has no method.rl.steps" in messages["lacking"]
+    assert messages["fine"] == ""
 
 
 @pytest.mark.parametrize(
@@ -143,7 +149,7 @@ def test_claims_are_no_part_of_what_a_condition_is():
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_composes_and_its_claims_are_about_what_it_trains(preset):
+def test_the_claims_of_every_preset_are_about_what_it_trains(preset):
     line = checked_command_line(["-m", f"experiment={preset}"], "train", load)
     assert {job.config.run.study for job in line.jobs} == {preset}
     claims = line.jobs[0].config.run.claims
@@ -155,42 +161,55 @@ def test_every_preset_composes_and_its_claims_are_about_what_it_trains(preset):
 
 
 @pytest.mark.parametrize("preset", ["implicit_control", "verifier_control"])
-def test_controls_of_the_rewards_class_fit_reward_models_as_dpo_fits_its_policy(preset):
+def test_controls_fit_reward_models_as_dpo_fits_its_policy(preset):
+    """Only the class of the reward model and what follows from it differ."""
     line = checked_command_line(["-m", f"experiment={preset}"], "train", load)
-    assert {job.config.to_plain()["method"]["_target_"].rpartition(".")[2] for job in line.jobs} >= {"DPO", "RLHF"}
-    assert all(job.config.to_plain()["method"]["policy_fit"] == vars(DPO().policy_fit) for job in line.jobs)
+    methods = [job.config.to_plain()["method"] for job in line.jobs]
+    assert {method["_target_"].rpartition(".")[2] for method in methods} >= {"DPO", "RLHF"}
+    fits = [method.get("reward_fit") or method["policy_fit"] for method in methods]
+    assert all(fit == vars(DPO().policy_fit) for fit in fits)
 
 
-def test_a_claim_keeps_the_date_when_it_was_made_and_one_made_later_says_so(tmp_path):
-    told = register(tmp_path, "Is it so?", {"a": claim(), "typo": claim(margin=0.2)}, 8, "first")
-    assert told == [f"2 claims registered before the study is trained: {tmp_path / CLAIMS}"]
+def test_a_claim_keeps_its_date_and_a_later_one_says_so(tmp_path):
+    (message,) = register(tmp_path, "Is it so?", {"a": claim(), "typo": claim(margin=0.2)}, 8, "first")
+    assert message.startswith("2 claims")
+    assert message.endswith(str(tmp_path / CLAIMS))
     register(tmp_path, "", {"a": claim(), "b": claim(margin=0.2)}, 16, "second")
-    early = registry_of(tmp_path)
+    early = load_preregistration(tmp_path)
     assert early.question == "Is it so?"
     assert list(early.claims) == ["a", "b"], "before training claims come and go"
-    assert all(made.registered_before_training and made.seeds == 16 for made in early.claims.values())
+    assert all(made.registered_before_training and made.planned_seeds == 16 for made in early.claims.values())
     (tmp_path / "dpo-gap-12345678").mkdir()
     (tmp_path / "dpo-gap-12345678" / "status.json").touch()
     assert register(tmp_path, "", {"a": claim(), "b": claim(margin=0.2)}, 32, "third") == []
-    assert registry_of(tmp_path) == early, "with more seeds as well"
-    told = register(tmp_path, "Is it not?", {"a": claim(margin=0.1), "c": claim()}, 16, "fourth")
-    assert told == [
-        "claim a is changed after the study's training has begun: it is marked so",
-        "claim c is made after the study's training has begun: it is marked so",
-        "claim b stays, although it is not predicted any more",
-        "the question stays as it was registered: Is it so?",
-    ]
-    late = registry_of(tmp_path).claims
+    assert load_preregistration(tmp_path) == early, "with more seeds as well"
+    messages = register(tmp_path, "Is it not?", {"a": claim(margin=0.1), "c": claim()}, 16, "fourth")
+    assert [message.partition(" was ")[0] for message in messages[:2]] == ["claim a", "claim c"]
+    assert messages[2].startswith("claim b")
+    assert messages[3].endswith("Is it so?")
+    late = load_preregistration(tmp_path).claims
     assert {name: made.registered_before_training for name, made in late.items()} == {"a": False, "b": True, "c": False}
     assert late["b"] == early.claims["b"], "none is dropped"
-    assert late["a"].earlier == [claim()], "nor what it said"
+    assert late["a"].earlier_versions == [claim()], "nor what it said"
+
+
+def test_a_record_with_keys_of_version_0_1_keeps_its_date(tmp_path):
+    register(tmp_path, "", {"a": claim()}, 8, "first")
+    before = load_preregistration(tmp_path)
+    text = (tmp_path / CLAIMS).read_text()
+    old = {"registered_at": "registered", "registered_before_training": "before_data", "planned_seeds": "seeds"}
+    for new, key in (old | {"earlier_versions": "earlier"}).items():
+        text = text.replace(f"    {new}:", f"    {key}:")
+    (tmp_path / CLAIMS).write_text(text)
+    assert load_preregistration(tmp_path) == before
 
 
 @pytest.mark.parametrize("content", ["claims: [", "claims: {it: {}}", "- 1", "claims: {it: 3}", "\x00"])
 def test_a_damaged_record_is_told_by_name(content, tmp_path):
     (tmp_path / CLAIMS).write_text(content)
-    with pytest.raises(ConfigurationError, match="is damaged"):
-        registry_of(tmp_path)
+    with pytest.raises(ConfigurationError) as refusal:
+        load_preregistration(tmp_path)
+    assert [problem.key for problem in refusal.value.problems] == [str(tmp_path / CLAIMS)]
 
 
 def test_a_preset_from_the_command_line_to_verdicts(tmp_path):
@@ -206,13 +225,13 @@ def test_a_preset_from_the_command_line_to_verdicts(tmp_path):
     part = run("train", "-m", "experiment=gap_vs_no_gap", "method=dpo", *tiny, cwd=tmp_path)  # a part of it, here
     assert "2 conditions: 2 finished" in part
     assert "claims cannot all be judged from these conditions alone" in part
-    assert "3 claims registered before the study is trained" in part
+    assert "3 claims registered" in part
     study = tmp_path / "outputs" / "gap_vs_no_gap"
-    assert all(made.registered_before_training for made in registry_of(study).claims.values())
+    assert all(made.registered_before_training for made in load_preregistration(study).claims.values())
     assert "claims" not in yaml.safe_load((folders(study)["dpo-gap"] / "config.yaml").read_text())
 
     shown = run("plot", "study=gap_vs_no_gap", cwd=tmp_path)
-    assert "no condition is its condition env=gap method=rlhf; there are" in shown
+    assert "env=gap method=rlhf" in shown, "what is missing"
     verdicts = json.loads((study / "verdicts.json").read_text())
     assert [claim["verdict"] for claim in verdicts["claims"]] == ["inconclusive"] * 3
     assert verdicts["question"].startswith("Does two-stage RLHF beat DPO")

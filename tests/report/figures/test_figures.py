@@ -15,9 +15,9 @@ from alignsim.analysis.statistics import mean_interval
 from alignsim.analysis.study import COMPLEXITY_KEY, RUN, Study
 from alignsim.report.figures import comparison, complexity, curves, frontier, map, profiles, ranking, regret
 from alignsim.report.figures import search as search_figure
-from alignsim.report.figures.registry import CHARTS
+from alignsim.report.figures.charts import CHARTS
 from alignsim.report.figures.scales import is_logarithmic
-from alignsim.report.figures.style import looks, save, use_house_style
+from alignsim.report.figures.style import save, series_styles, use_house_style
 from tests.analysis.test_study import rows, study, two_by_two
 
 
@@ -251,7 +251,7 @@ def test_titles_turn_over_with_the_methods(chart):
         assert "RLHF against DPO in 6 settings: behind in 6" in behind
 
 
-def test_the_comparison_shows_every_seed_and_writes_the_advantage():
+def test_the_comparison_shows_every_seed_and_the_advantage():
     made = two_by_two()
     axes = comparison.draw(made)[0].figure.axes[0]
     dots = sum(len(collection.get_offsets()) for collection in axes.collections if len(collection.get_offsets()) > 1)
@@ -270,7 +270,8 @@ def test_many_settings_stand_in_rows_and_too_many_are_not_drawn():
     assert comparison.draw(study(*along([1 + i / 100 for i in range(201)], seeds=range(2)))) == []
 
 
-def test_a_ranking_has_a_row_for_each_method_in_order_of_value_and_writes_its_mean():
+def test_a_ranking_orders_methods_by_value():
+    """Each has a row with its mean and its interval."""
     made = STUDIES["many methods"]()
     (drawing,) = ranking.draw(made)
     means = made.rows[made.rows.env == "gap"].groupby("method").normalized_value.mean().sort_values(ascending=False)
@@ -284,7 +285,7 @@ def test_a_ranking_has_a_row_for_each_method_in_order_of_value_and_writes_its_me
     assert any(list(line.get_xdata()) == pytest.approx([expected.low, expected.high]) for line in gap.lines)
 
 
-def test_rows_whose_names_differ_only_at_their_end_are_told_apart():
+def test_long_names_that_differ_only_at_their_end_differ():
     made = study(*(rows("dpo", f"{'a_long_name_' * 8}{i}", 0.5, seeds=range(2)) for i in range(20)))
     names = [label.get_text() for label in comparison.draw(made)[0].figure.axes[0].get_yticklabels()]
     assert len(set(names)) == 20
@@ -297,7 +298,8 @@ def test_a_mean_that_rounds_to_0_is_written_without_a_sign():
     assert "-0.000" not in drawing.says
 
 
-def test_a_method_far_below_the_reference_policy_is_an_arrow_and_leaves_room_for_the_others():
+def test_a_method_far_below_the_reference_policy_is_an_arrow():
+    """It leaves room for the others."""
     made = STUDIES["many methods, one lost"]()
     gap = ranking.draw(made)[0].figure.axes[1]
     assert -0.7 < gap.get_xlim()[0] < ranking.FLOOR
@@ -311,20 +313,21 @@ def test_three_methods_are_compared_and_not_ranked():
 
 
 @pytest.mark.parametrize("methods", [2, 8])
-def test_a_method_keeps_its_name_and_its_own_settings_are_none_of_the_others(methods):
+def test_settings_of_its_own_do_not_rename_a_method(methods):
     made = study(*many_methods(methods))
     assert made.rows.groupby("method")["method.policy_fit.learning_rate"].first().nunique() > 1
     assert set(made.rows.variant) == set(made.rows.method)
     assert made.varied == [COMPLEXITY_KEY]
 
 
-def test_every_trial_of_a_search_is_a_dot_and_the_best_one_a_mark():
+def test_every_trial_of_a_search_is_a_dot():
+    """The best trial of each method is a mark."""
     drawing = search_figure.draw(searched())[0]
     axes = drawing.figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()][:2] == ["method_00", "method_01"]
     assert [len(collection.get_offsets()) for collection in axes.collections[:12]] == [9] * 12, "one is far below"
-    assert "12 trials below -0.5 are not drawn" in drawing.figure.get_supxlabel()
-    assert "Highest after 10 trials of each method: method_00 with 0.9" in drawing.says
+    assert "12 trials below -0.5" in drawing.figure.get_supxlabel()
+    assert re.search(r"10 trials .*: method_00 with 0\.9", drawing.says)
 
 
 def lines_of(axes):
@@ -344,7 +347,7 @@ def test_two_values_are_no_sweep():
     assert len(complexity.draw(study(*along([1.0, 2.0, 3.0])))) == 1
 
 
-def test_the_bands_of_a_sweep_are_the_intervals_of_the_paired_difference():
+def test_bands_of_a_sweep_are_intervals_of_paired_differences():
     made = study(
         *(rows("rlhf", "gap", 0.9, env__complexity_factor=f) for f in (1.0, 2.0, 3.0)),
         *(rows("dpo", "other", 0.7, env__complexity_factor=f).assign(env="gap") for f in (1.0, 2.0, 3.0)),
@@ -396,7 +399,7 @@ def test_the_tie_line_runs_between_ties_and_the_rest():
     assert written.count("+0.000") == 1
 
 
-def test_a_setting_that_is_missing_is_a_hatched_cell_and_half_a_grid_is_no_map():
+def test_a_missing_setting_is_hatched_and_half_a_grid_no_map():
     axes = map.draw(STUDIES["a grid with a hole"]())[0].figure.axes[0]
     assert sum(collection.get_hatch() == "//" for collection in axes.collections) == 1
     assert map.draw(study(*along([1.0, 2.0, 3.0], beta=0.5), *along([1.0], beta=0.1), *along([2.0], beta=0.2))) == []
@@ -404,9 +407,9 @@ def test_a_setting_that_is_missing_is_a_hatched_cell_and_half_a_grid_is_no_map()
 
 def test_regret_says_from_where_on_rl_itself_falls_short():
     made = with_split(study(*along([1.0, 1.25, 1.5, 2.0, 3.0])))
-    assert regret.draw(made)[0].says == "The policy itself falls short with RLHF from complexity factor 2 on."
+    assert "from complexity factor 2 on" in regret.draw(made)[0].says
     never = dataclasses.replace(made, rows=made.rows.assign(computational_regret=-made.rows.computational_regret.abs()))
-    assert "nowhere surely above 0" in regret.draw(never)[0].says
+    assert "nowhere" in regret.draw(never)[0].says
     small = made.rows.assign(computational_regret=-made.rows.computational_regret)
     assert "up to complexity factor 1.25" in regret.draw(dataclasses.replace(made, rows=small))[0].says
     no_parts = dataclasses.replace(made, rows=made.rows.assign(computational_regret=np.nan))
@@ -435,24 +438,24 @@ def test_regret_over_two_numbers_is_shown_setting_by_setting():
     ]
 
 
-@pytest.mark.parametrize(("fall", "told"), [(0.5, ": more KL for less reward"), (-0.5, "the smallest beta")])
-def test_over_optimization_is_said_where_reward_falls_although_kl_rises(fall, told):
+@pytest.mark.parametrize(("fall", "words"), [(0.5, ": more KL for less reward"), (-0.5, "the smallest beta")])
+def test_over_optimization_is_falling_reward_at_rising_kl(fall, words):
     says = frontier.draw(betas(fall))[0].says
-    assert says.count(told) == 2
+    assert says.count(words) == 2
     assert f"highest at beta {0.2 if fall > 0 else 0.1:g}" in says
 
 
 def test_few_seeds_say_nothing_of_many_settings():
     kinds = ("a", "b", "c", "d", "e")
     made = with_split(study(*(rows(m, kind, 0.5, seeds=range(4)) for kind in kinds for m in ("rlhf", "dpo"))))
-    assert regret.draw(made)[0].says == "Too few seeds to say where the policy itself falls short with RLHF."
+    assert regret.draw(made)[0].says.startswith("Too few seeds")
     table = betas().rows
     two = study(*(table[table.seed < 4].assign(env=kind) for kind in ("a", "b")))
     says = frontier.draw(two)[0].says
-    assert says.count("too few seeds to say where true reward falls at small beta") == 2
+    assert says.count("too few seeds") == 2
 
 
-def test_no_policy_is_above_the_grey_line():
+def test_no_policy_is_above_the_gray_line():
     made = betas()
     axes = frontier.draw(made)[0].figure.axes[1]
     bound = next(line for line in axes.lines if line.get_color() == "0.5")
@@ -502,7 +505,7 @@ def in_files(folder):
     return dataclasses.replace(study(*tables), folder=folder)
 
 
-def test_curves_are_read_of_the_seeds_that_count_and_damage_is_passed_over(tmp_path):
+def test_curves_are_of_seeds_that_count_and_damage_is_skipped(tmp_path):
     made = in_files(tmp_path)
     found = load_histories(made, ["rlhf-1", "dpo-2", "no such run"])
     assert set(found[RUN]) == {"rlhf-1"}
@@ -524,7 +527,7 @@ def test_a_curve_stays_where_its_seed_stopped():
     assert set(carried.stage) == {"dpo"}
 
 
-def test_learning_curves_show_losses_values_and_rewards_with_bands(tmp_path):
+def test_learning_curves_have_bands(tmp_path):
     drawing = curves.draw(in_files(tmp_path))[0]
     assert overlapping(drawing.figure) == ([], [])
     grid = np.array(drawing.figure.axes[1:]).reshape(3, 2)
@@ -538,7 +541,7 @@ def test_learning_curves_show_losses_values_and_rewards_with_bands(tmp_path):
     assert "Learned minus true reward at the end of training: +0.530" in drawing.says
 
 
-def test_losses_of_different_kinds_are_shares_of_what_they_were_before(tmp_path):
+def test_losses_of_different_kinds_are_shares_of_their_start(tmp_path):
     made = in_files(tmp_path)
     assert "mean over pairs" in curves.draw(made)[0].figure.axes[1].get_ylabel()
     for file in tmp_path.glob("rlhf-*/history.csv"):
@@ -550,7 +553,7 @@ def test_losses_of_different_kinds_are_shares_of_what_they_were_before(tmp_path)
     assert {line.get_ydata()[0] for line in lines_of(axes) if line.get_linestyle() == "-"} == {1.0}
 
 
-def test_a_learned_reward_is_compared_with_the_true_one_of_the_same_step(tmp_path):
+def test_both_rewards_are_compared_at_the_same_step(tmp_path):
     made = in_files(tmp_path)
     for file in tmp_path.glob("rlhf-*/history.csv"):
         history = pd.read_csv(file)
@@ -583,7 +586,7 @@ def test_without_training_curves_there_is_no_such_figure(tmp_path):
 
 def test_a_method_has_the_same_look_everywhere():
     for name in ("gap and no gap", "a hundred settings", "a random search of one method", "betas"):
-        found = looks(STUDIES[name]().rows)
+        found = series_styles(STUDIES[name]().rows)
         firsts = {variant.partition("\n")[0]: look for variant, look in reversed(found.items())}
         assert (firsts["rlhf"].color, firsts["dpo"].color) == ("#0072B2", "#D55E00")
         assert len({look.marker for look in firsts.values()}) == len(firsts)

@@ -12,7 +12,7 @@ from alignsim.config.claims import Claim
 from alignsim.config.dotted import flatten
 from alignsim.config.settings import BASELINE
 from alignsim.evaluation.measures import DIVERGED, MEASURES
-from alignsim.report.draw import report
+from alignsim.report.draw import report_study
 from alignsim.runs.storage.versions import RESULTS_VERSION
 from alignsim.runs.train_config import load
 
@@ -54,18 +54,18 @@ def study(tmp_path_factory):
     for method, gap, no_gap in (("rlhf", 0.9, 0.91), ("dpo", 0.5, 0.905)):
         write_condition(folder, method, HOSTILE, 2.0, gap)
         write_condition(folder, method, "no_gap", 1.0, no_gap, state="failed" if method == "dpo" else "finished")
-    assert report(folder, "plot study=hostile", BASELINE)
+    assert report_study(folder, "plot study=hostile", BASELINE)
     return folder
 
 
 def test_the_page_says_what_was_asked_found_and_done(study):
     text = (study / "report.html").read_text()
-    assert "Of 3 claims: 1 supported, 1 refuted, 1 inconclusive. 4 conditions, 12 seeds each. Something failed" in text
+    assert "3 claims: 1 supported, 1 refuted, 1 inconclusive. 4 conditions, 12 seeds each." in text
     assert "python scripts/train.py" in text
     assert "python scripts/plot.py study=hostile" in text
     assert "2026-01-01 10:00 UTC" in text
     assert "0 to 11" in text, "the seeds"
-    assert "the last run failed; its 12 finished seeds are drawn" in text
+    assert re.search(r"<li>dpo-no_gap-\w+: .* failed; .* 12 .*</li>", text), "a warning"
     assert "env.n_pairs" in text, "the configuration"
 
 
@@ -86,13 +86,14 @@ def test_the_page_asks_for_nothing_from_elsewhere(study):
 @pytest.fixture(scope="module")
 def browser():
     """A headless browser."""
-    api = pytest.importorskip("playwright.sync_api")
-    if BROWSER is None:
-        pytest.skip("no Chromium on this machine")
+    api = pytest.importorskip("playwright.sync_api", reason="the pages of studies need playwright")
     with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+        try:  # without a browser of this machine, the one that playwright has installed
+            browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        except api.Error:
+            pytest.skip("the pages of studies need Chromium")
+        yield browser
+        browser.close()
 
 
 @pytest.fixture
@@ -161,9 +162,9 @@ def test_the_page_can_be_used_without_seeing_it(visit):
     assert max(np.diff(levels)) <= 1, "no level of headings is skipped"
     assert page.locator("th:not([scope])").count() == 0
     page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.textContent") == "To the content"
-    named = page.locator("[aria-labeledby]").evaluate_all(
-        "all => all.every(one => document.getElementById(one.getAttribute('aria-labeledby')))"
+    assert page.evaluate("document.activeElement.className") == "skip"
+    named = page.locator("[aria-labelledby]").evaluate_all(
+        "all => all.every(one => document.getElementById(one.getAttribute('aria-labelledby')))"
     )
     assert named
     identifiers = page.locator("[id]").evaluate_all("all => all.map(one => one.id)")

@@ -1,4 +1,4 @@
-"""The tall form of a figure of many conditions: a row for each, marks with intervals beside each other in it."""
+"""Forest plots, for many conditions: a row for each, with marks and intervals in it."""
 
 from __future__ import annotations
 
@@ -23,51 +23,50 @@ from alignsim.report.figures.style import (
 
 _NAME_CHARACTERS, _NAME_LINES, _MOST_NAME_LINES = 44, 2, 5
 
-#: How many inches wide a legend above may be.
+#: The width in inches of a legend above the rows.
 LEGEND_ROOM = 4.5
 
 
 @dataclass(frozen=True)
 class ForestRow:
-    """What stands on one line of a row.
+    """A line of marks in a forest plot; several of them may share a name.
 
     Attributes:
-        look: its color and marker.
+        style: the color and marker.
         interval: the mean and its interval.
-        seeds: one number for each seed, drawn as faint marks.
-        dash: of its interval.
+        seeds: one number for each seed, (n,), drawn as pale marks.
+        dash: how the line of the interval is dashed.
     """
 
-    look: SeriesStyle
+    style: SeriesStyle
     interval: Interval
     seeds: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     dash: Dash = "-"
 
 
 def forest_plot(
-    names: Sequence[str], rows: Sequence[Sequence[ForestRow]], written: Sequence[str], label: str
+    names: Sequence[str], groups: Sequence[Sequence[ForestRow]], remarks: Sequence[str], label: str
 ) -> Figure:
-    """Draw a row for each name, from the top down.
+    """Draws a group of rows for each name, from the top down.
 
     Args:
-        names: what each row is called, on two lines and cut off where it is too long; on more where rows would then
-            be called the same.
-        rows: the lanes of each.
-        written: what stands at the right of each.
-        label: of the axis of the numbers.
+        names: the name of each group. It is cut off after two lines, later where names would else be the same.
+        groups: the rows of each.
+        remarks: the text at the right of each group.
+        label: the label of the axis of the numbers.
     """
     names = _cut(names)
-    deepest = max(len(lanes) for lanes in rows)
-    text_lines = max(text.count("\n") + 1 for text in (*written, *names))
+    deepest = max(map(len, groups))
+    text_lines = max(text.count("\n") + 1 for text in (*remarks, *names))
     inches = max(0.11 * deepest + 0.08, 0.15 * text_lines + 0.06)
     figure = new_figure(WIDTH, 0.9 + inches * len(names))
     axes = figure.subplots()
-    numbers = [v for lanes in rows for lane in lanes for v in (*lane.interval[:3], *lane.seeds)]
+    numbers = [v for group in groups for row in group for v in (*row.interval[:3], *row.seeds)]
     axes.set_xlim(*value_limits(np.nanmin(numbers), np.nanmax(numbers)))
     axes.set_ylim(len(names) - 0.4, -0.6)
-    for y, lanes in enumerate(rows):
-        for k, lane in enumerate(lanes):
-            _draw_lane(axes, y + 0.7 * ((k + 0.5) / len(lanes) - 0.5), lane)
+    for y, group in enumerate(groups):
+        for k, row in enumerate(group):
+            _draw_row(axes, y + 0.7 * ((k + 0.5) / len(group) - 0.5), row)
     for y in range(0, len(names), 2):
         axes.axhspan(y - 0.5, y + 0.5, color="0.96", zorder=-2, linewidth=0)
     mark_reference_and_optimum(axes, along="x")
@@ -75,7 +74,7 @@ def forest_plot(
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set_xlabel(label)
-    for y, text in enumerate(written):
+    for y, text in enumerate(remarks):
         axes.text(1.01, y, text, transform=axes.get_yaxis_transform(), fontsize=8, va="center", linespacing=1.0)
     return figure
 
@@ -91,10 +90,10 @@ def _cut(names: Sequence[str]) -> list[str]:
     return cut
 
 
-def _draw_lane(axes: Axes, y: float, lane: ForestRow) -> None:
-    mean, low, high, n = lane.interval
-    look = lane.look
-    axes.scatter(lane.seeds, np.full(len(lane.seeds), y), s=7, color=look.color, alpha=0.3, linewidths=0, marker="o")
+def _draw_row(axes: Axes, y: float, row: ForestRow) -> None:
+    mean, low, high, n = row.interval
+    style = row.style
+    axes.scatter(row.seeds, np.full(len(row.seeds), y), s=7, color=style.color, alpha=0.3, linewidths=0, marker="o")
     if n > 1:
-        axes.plot([low, high], [y, y], color=look.color, lw=1.6, linestyle=lane.dash, solid_capstyle="butt")
-    axes.plot([mean], [y], marker=look.marker, color=look.color, ms=4.5, linestyle="none")
+        axes.plot([low, high], [y, y], color=style.color, lw=1.6, linestyle=row.dash, solid_capstyle="butt")
+    axes.plot([mean], [y], marker=style.marker, color=style.color, ms=4.5, linestyle="none")

@@ -1,4 +1,4 @@
-"""Every figure that a study may have, in the order of a page. A new one is one module and one line here."""
+"""Every figure that a study may have, in the order of its page. A new figure is one module and one line here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from alignsim.analysis.study import Study
 from alignsim.report.figures import comparison, complexity, curves, frontier, map, profiles, ranking, regret, search
 from alignsim.report.figures.style import Drawing
 
-#: Each draws what a study shows of its subject: nothing, one figure or several.
+#: Each function draws what a study shows about one subject: no figure, one or several.
 CHARTS: list[Callable[[Study], list[Drawing]]] = [
     search.draw,
     ranking.draw,
