@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra import initialize_config_dir
-from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from alignsim.cli.compose import CheckedJob, Composition, conf_dir, groups_of
 from alignsim.cli.expand import MOST_JOBS, Planner, number_of_values
+from alignsim.cli.hydra_compat import VERSION_BASE, option_parser
 from alignsim.cli.intervals import interval_of
-from alignsim.cli.wildcards import as_typed, given, is_pattern, readable
+from alignsim.cli.wildcards import PATTERNS_BELOW, as_typed, given, is_pattern, readable
 from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem
 
 #: Options of Hydra's groups that need a package of an extra of ours: (package, extra).
@@ -78,9 +78,7 @@ def checked_command_line(
     Raises:
         ConfigurationError: with every problem of every job.
     """
-    parser = get_args_parser()
-    setattr(parser, "error", _refused)  # noqa: B010 (for mypy)
-    options = parser.parse_intermixed_args(arguments)  # options may stand anywhere
+    options = option_parser(_refused).parse_intermixed_args(arguments)  # options may stand anywhere
     if options.help or options.hydra_help or options.shell_completion or options.info:
         return CommandLine(arguments)
     if options.experimental_rerun:
@@ -93,7 +91,7 @@ def checked_command_line(
         if not extra.is_dir():
             raise ConfigurationError([Problem("--config-dir", options.config_dir, "must be an existing folder")])
         search_path = [f"hydra.searchpath=['file://{extra}']"]
-    with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
+    with initialize_config_dir(config_dir=str(conf_dir()), **VERSION_BASE):
         composition = Composition(options.config_name or config_name, search_path, read)
         examined = _Examination(composition, options.multirun, list(options.overrides))
         good, jobs = examined.check()
@@ -223,8 +221,8 @@ class _Examination:
         def because(message: str) -> list[Problem]:
             return [Problem(key, value, message)]
 
-        if is_pattern(override) and not self._composition.is_plain(override):
-            return because("a * or ? is for keys of the configuration: method.*.steps=100")
+        if is_pattern(override) and not (self._composition.is_plain(override) and key.startswith(PATTERNS_BELOW)):
+            return because(f"a * or ? stands for keys below {PATTERNS_BELOW} only: method.*.steps=100")
         if isinstance(override.value(), Glob):
             there = f"of the options of {key}: {', '.join(options(key))}" if options(key) else "here: it is for groups"
             return because(f"means none {there}")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 
 from hydra import compose
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
@@ -22,9 +20,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alignsim.cli.wildcards import keys_of
 from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem
-
-#: How `copy.deepcopy` asks an object for its copy.
-_DEEPCOPY = "__deepcopy__"
 
 
 @dataclass(frozen=True)
@@ -47,19 +42,6 @@ def conf_dir() -> Path:
     package = Path(__file__).resolve().parent.parent  # alignsim/
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
-
-
-@contextlib.contextmanager
-def config_store_shared() -> Iterator[None]:
-    """Meanwhile Hydra does not copy its store of configurations, a singleton that only plug-ins fill as they are found.
-
-    It copies all that it reads from whenever it lists a group: the store eighty times for `--help`, for half a second.
-    """
-    setattr(ConfigStore, _DEEPCOPY, lambda store, memo: store)
-    try:
-        yield
-    finally:
-        delattr(ConfigStore, _DEEPCOPY)
 
 
 def plain_values(config: DictConfig) -> dict[str, Any]:

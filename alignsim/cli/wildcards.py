@@ -19,8 +19,8 @@ from alignsim.config.problems import Problem
 #: What Hydra reads in place of signs that its grammar does not know in keys.
 _STAND_INS = {"*": "__any__", "?": "__if_there__"}
 
-#: Where keys are those of other conditions, which nobody sets.
-_NOT_MEANT = "claims."
+#: Where a key may be a pattern. Elsewhere one would set what has nothing in common: `seeds.*=3` has three meanings.
+PATTERNS_BELOW = "method."
 
 
 def readable(argument: str) -> str:
@@ -55,8 +55,8 @@ def matching(override: Override, keys: Iterable[str]) -> list[str]:
 
 
 def keys_of(values: Mapping[str, Any]) -> list[str]:
-    """The dotted keys of all single values of a configuration."""
-    return [key for key in flatten(values) if not key.startswith(_NOT_MEANT)]
+    """The dotted keys of all single values of a configuration for which a pattern may stand."""
+    return [key for key in flatten(values) if key.startswith(PATTERNS_BELOW)]
 
 
 def given(override: Override) -> str:

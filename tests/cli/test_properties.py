@@ -18,7 +18,7 @@ from tests.commands import run
 
 KEYS = [
     *flatten(load({"method": {"_target_": "alignsim.methods.rlhf.RLHF"}}).to_plain()),
-    *("env", "model", "method", "seeds", "hydra.sweep.dir", "hydra/launcher", "hydra/sweeper", "hydra", "random"),
+    *("env", "model", "method", "seeds", "hydra.sweep.dir", "hydra/launcher", "hydra/sweeper", "hydra", "search"),
 ]
 NUMBERS = st.one_of(
     st.integers(),
