@@ -19,11 +19,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from alignsim.cli.compose import CheckedJob, Composition, conf_dir, groups_of
-from alignsim.cli.expand import MOST_JOBS, Planner, number_of_values
+from alignsim.cli.expand import MOST_JOBS, Planner, end_of, number_of_values
 from alignsim.cli.hydra_compat import VERSION_BASE, option_parser
 from alignsim.cli.intervals import interval_of
 from alignsim.cli.wildcards import PATTERNS_BELOW, as_typed, given, is_pattern, readable
 from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem
+from alignsim.runs.train_config import GROUPS
 
 #: Options of Hydra's groups that need a package of an extra of ours: (package, extra).
 EXTRAS = {
@@ -156,10 +157,14 @@ class _Examination:
         return self._for_hydra(good), checked
 
     def _composed_sweep(self) -> DictConfig | None:
-        """The configuration of a sweep without what it sweeps, Hydra's part too; None where it cannot be composed."""
-        overrides = [o for o in map(self._parsed, self._typed) if o is not None and not o.is_sweep_override()]
-        self._problems.clear()  # they will be found again
-        lines = [o.input_line or "" for o in overrides if not self._composition.is_plain(o)]
+        """The configuration of a sweep without what it sweeps, Hydra's part too; None where it cannot be composed.
+
+        Groups that are swept stand at their first option: that is what the first job composes to as well.
+        """
+        overrides = [o for o in map(self._parsed, self._typed) if o is not None]
+        self._problems.clear()  # checking the arguments finds them again
+        chosen = [o for o in overrides if not o.is_sweep_override() or o.key_or_group in GROUPS]
+        lines = [end_of(o, 0) for o in chosen if not self._composition.is_plain(o)]
         return self._composition.with_hydras_part(lines)
 
     def _possible(self, arguments: list[str]) -> dict[str, list[Override]]:

@@ -58,7 +58,7 @@ class Planner:
 
     def corners(self, overrides: list[Override]) -> list[list[str]]:
         """Two jobs of a sweep that is not known beforehand: the first and the last value of everything."""
-        return [[_end(override, end) for override in overrides] for end in (0, -1)]
+        return [[end_of(override, end) for override in overrides] for end in (0, -1)]
 
     def without_patterns(self, arguments: dict[str, list[Override]]) -> dict[str, list[Override]]:
         """The same with the keys that patterns stand for, for one job or a sweeper that knows no patterns."""
@@ -134,7 +134,7 @@ def _drawn(override: Override, draw: int, search: SearchConfig) -> str:
     return drawn(override, draw, search.seed) if interval_of(override) is not None else override.input_line or ""
 
 
-def _end(override: Override, end: int) -> str:
+def end_of(override: Override, end: int) -> str:
     """An override with the first or the last value of its sweep."""
     if (interval := interval_of(override)) is not None:
         return f"{override.get_key_element()}={(interval.low, interval.high)[end]}"

@@ -131,6 +131,20 @@ def test_a_failing_condition_stops_nothing_is_told_and_tried_again(mine, tmp_pat
     assert "6 conditions: 3 finished, 3 skipped" in output
 
 
+def test_a_job_that_composes_to_another_condition_is_refused(mine, tmp_path):
+    """A YAML file may be edited between the check and the job, or say another thing whenever it is read."""
+    arguments, env = mine
+    file = tmp_path / "own" / "method" / "mine.yaml"
+    edit = f"Path({str(file)!r}).write_text('_target_: mine.Mine\\nway: edited\\n')"
+    (tmp_path / "mine.py").write_text(MINE.replace("return super()", f"{edit}; return super()"))
+    output = run("train", "-m", *arguments, "beta=0.5,0.6", cwd=tmp_path, env=env, code=1)
+    assert "2 conditions: 1 failed, 1 finished" in output
+    assert len(folders(tmp_path / "outputs" / "default")) == 1
+    file.write_text("_target_: mine.Mine\nway: ${now:%f}\n")
+    assert "was checked" in run("train", *arguments, "study=single", cwd=tmp_path, env=env, code=1)
+    assert not (tmp_path / "outputs" / "single").exists()
+
+
 def test_a_switch_stops_at_the_first_failure(mine, tmp_path):
     arguments, env = mine
     arguments = ["-m", *arguments, "beta=0.5,0.6,0.7", "fail_fast=true"]
