@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from alignsim.config.version import VERSION
+
 if TYPE_CHECKING:
     from alignsim.envs.simplified import SimplifiedEnvironment
     from alignsim.methods.dpo import train_policy_with_dpo
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from alignsim.models.reward import RewardModel
     from alignsim.runs.condition import run_experiment
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOME_OF = {
     "SimplifiedEnvironment": "alignsim.envs.simplified",

@@ -12,9 +12,10 @@ from omegaconf import DictConfig
 
 from alignsim.analysis.claims.conditions import problems_of
 from alignsim.analysis.claims.preregistration import register
-from alignsim.cli.arguments import FOR_THE_WHOLE_SWEEP, NAMED_BY, CommandLine
+from alignsim.cli.arguments import CommandLine
 from alignsim.cli.compose import plain_values
 from alignsim.cli.hydra_plugins import SweepTask, hydra_arguments
+from alignsim.cli.objections import FOR_THE_WHOLE_SWEEP, NAMED_BY
 from alignsim.config.problems import ConfigurationError, Problem
 from alignsim.runs.job import Job, JobResult
 from alignsim.runs.sweep import Sweep, Worker

@@ -59,7 +59,7 @@ def keys_of(values: Mapping[str, Any]) -> list[str]:
     return [key for key in flatten(values) if key.startswith(PATTERNS_BELOW)]
 
 
-def given(override: Override) -> str:
+def typed_value(override: Override) -> str:
     """The value of an override as it was typed."""
     return (override.input_line or "").partition("=")[2]
 
@@ -70,4 +70,4 @@ def no_match(override: Override, keys: Iterable[str], groups: str) -> Problem:
     close = difflib.get_close_matches(pattern.removesuffix("?"), list(keys), n=3, cutoff=0.6)
     hint = f"; similar: {', '.join(close)}" if close else ""
     where = f" of a job with {groups}" if groups else ""
-    return Problem(pattern, given(override), f"stands for no key{where}{hint}")
+    return Problem(pattern, typed_value(override), f"stands for no key{where}{hint}")

@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
@@ -36,6 +35,7 @@ from alignsim.analysis.statistics import (
 )
 from alignsim.analysis.study import Study
 from alignsim.config.claims import Claim
+from alignsim.config.version import package_versions
 from alignsim.runs.storage.versions import CODE
 from alignsim.runs.train_config import to_plain
 
@@ -263,7 +263,7 @@ def _concluded(verdict: Verdict) -> Verdict:
 def verdicts_text(study: Study, registry: Registry, verdicts: Sequence[Verdict]) -> str:
     """The content of `verdicts.json`."""
     code = sorted(set(study.rows[CODE].astype(str))) if len(study.rows) else []
-    packages = {name: version(name) for name in ("alignsim", "numpy", "scipy", "pandas")}
+    packages = package_versions("alignsim", "numpy", "scipy", "pandas")
     content = {
         "study": study.name,
         "question": registry.question,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from importlib.metadata import version
 from typing import Any
 
 import pandas as pd
@@ -11,6 +10,7 @@ import pandas as pd
 from alignsim.analysis.claims.preregistration import Registry
 from alignsim.analysis.claims.text import as_typed, counted
 from alignsim.analysis.study import NAMES, Study, condition_keys
+from alignsim.config.version import package_versions
 from alignsim.runs.storage.folder import RunFolder
 from alignsim.runs.storage.state import Status
 from alignsim.runs.text import format_seed_ranges
@@ -41,7 +41,7 @@ def provenance(study: Study, registry: Registry, command: str) -> dict[str, Any]
             versions.setdefault(package, set()).add(number)
         versions.setdefault("device", set()).add(status.device)
     versions["seeds"] = {format_seed_ranges(sorted(map(int, rows.seed.unique())))}
-    analyzed = ", ".join(f"{package} {version(package)}" for package in ("alignsim", "numpy", "scipy", "pandas"))
+    analyzed = ", ".join(map(" ".join, package_versions("alignsim", "numpy", "scipy", "pandas").items()))
     versions["summarized with"] = {analyzed}
     shared = [key for key in condition_keys(rows) if key not in study.varied and rows[key].notna().any()]
     conditions = rows.drop_duplicates(list(NAMES))
