@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from alignsim.config.moved import refuse_old_imports
+from alignsim.config.version import VERSION
 
 if TYPE_CHECKING:
     from alignsim.envs.simplified import SimplifiedEnvironment
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from alignsim.models.reward import RewardModel
     from alignsim.runs.condition import run_experiment
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOME_OF = {
     "SimplifiedEnvironment": "alignsim.envs.simplified",

@@ -10,11 +10,11 @@ PACKAGE = Path(__file__).parent.parent / "alignsim"
 
 #: Names of anything: functions, classes, arguments, variables, attributes.
 WORDS = """
-    told tell hear look found there seen taken kept before_data carry_out taking_part stranger span prospect sides Teller
-    Task Trained Fit Best _Stack _Result Supervised Optimisation Optimiser PolicyFit OwnPairs Imitation looks_in_vain
-    places writer written draws by_response by_feature bounded affine write_whole _aside DamagedError complaints Look
-    Lane draw_long spread KNOB
-""".split()
+    told tell hear look found there seen taken kept before_data carry_out taking_part stranger span prospect sides
+    Teller Task Trained Fit Best _Stack _Result Supervised Optimisation Optimiser PolicyFit OwnPairs Imitation
+    looks_in_vain places writer written draws by_response by_feature bounded affine write_whole _aside DamagedError
+    complaints Look Lane draw_long spread KNOB
+""".split()  # noqa: SIM905
 
 #: Names of methods that have others now: an environment's `read`, a monitor's `keep`.
 METHODS = ["read", "write", "keep", "resume", "of"]

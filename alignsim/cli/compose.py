@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import Any
 
 from hydra import compose
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
@@ -23,9 +20,6 @@ from omegaconf.errors import OmegaConfBaseException
 from alignsim.cli.wildcards import keys_of
 from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem, renamed
 from alignsim.config.renames import new_keys
-
-#: How `copy.deepcopy` asks an object for its copy.
-_DEEPCOPY = "__deepcopy__"
 
 
 @dataclass(frozen=True)
@@ -48,19 +42,6 @@ def conf_dir() -> Path:
     package = Path(__file__).resolve().parent.parent  # alignsim/
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
-
-
-@contextlib.contextmanager
-def config_store_shared() -> Iterator[None]:
-    """Meanwhile Hydra does not copy its store of configurations, a singleton that only plug-ins fill as they are found.
-
-    It copies all that it reads from whenever it lists a group: the store eighty times for `--help`, for half a second.
-    """
-    setattr(ConfigStore, _DEEPCOPY, lambda store, memo: store)
-    try:
-        yield
-    finally:
-        delattr(ConfigStore, _DEEPCOPY)
 
 
 def plain_values(config: DictConfig) -> dict[str, Any]:
@@ -90,7 +71,7 @@ class Composition:
     def __init__(self, config_name: str, search_path: list[str], read: Callable[[Mapping[str, Any]], object]) -> None:
         self._config_name, self._search_path, self._read = config_name, search_path, read
         self._options: dict[str, list[str]] = {}
-        self._bases: dict[tuple[str, ...], tuple[DictConfig, dict[str, str]]] = {}
+        self._bases: dict[tuple[str, ...], DictConfig] = {}
         self._keys: dict[tuple[str, ...], list[str]] = {}
 
     @property
@@ -127,23 +108,25 @@ class Composition:
     def with_hydras_part(self, lines: list[str]) -> DictConfig | None:
         """What overrides compose to, with the settings of Hydra itself; None where they do not."""
         try:
-            return compose(self._config_name, overrides=[*self._search_path, *lines], return_hydra_config=True)
+            return self._composed(tuple(lines))
         except Exception:  # composing the jobs will show why
             return None
+
+    def _composed(self, lines: tuple[str, ...]) -> DictConfig:
+        """What overrides without plain values compose to, with the settings of Hydra itself, composed once."""
+        if lines not in self._bases:
+            overrides = [*self._search_path, *lines]
+            self._bases[lines] = compose(self._config_name, overrides=overrides, return_hydra_config=True)
+        return self._bases[lines]
 
     def compose(self, job: list[str]) -> tuple[DictConfig, dict[str, str]]:
         """The configuration of a job and its choices, as Hydra composes it, once for all jobs of the same groups."""
         plain = [argument for argument in job if argument.startswith("++") and not argument.startswith("++hydra.")]
         rest = tuple(argument for argument in job if argument not in plain)
-        if rest not in self._bases:
-            overrides = [*self._search_path, *rest]
-            base = compose(self._config_name, overrides=overrides, return_hydra_config=True)
-            choices = {str(group): str(option) for group, option in base.hydra.runtime.choices.items()}
-            OmegaConf.set_struct(base, False)
-            del base["hydra"]
-            self._bases[rest] = base, choices
-        config, choices = self._bases[rest]
-        config = copy.deepcopy(config)
+        base = self._composed(rest)
+        choices = {str(group): str(option) for group, option in base.hydra.runtime.choices.items()}
+        config = OmegaConf.masked_copy(base, [str(key) for key in base if key != "hydra"])
+        OmegaConf.set_struct(config, False)
         for override in self.parse(plain):
             OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
         return config, choices
@@ -159,7 +142,14 @@ class Composition:
             return [_problem_of(error)]
 
     def keys(self, job: list[str]) -> list[str]:
-        """The dotted keys of all values of a job, with those that its files leave out; none where it is not good."""
+        """Returns the keys of a job for which a pattern may stand; none where the job is not good.
+
+        Values that change no keys are left out first, so that jobs of the same groups are read once.
+        """
+        structure = [argument for argument in job if not _is_scalar(argument)]
+        return self._keys_of(structure) or self._keys_of(job)
+
+    def _keys_of(self, job: list[str]) -> list[str]:
         if tuple(job) not in self._keys:
             examined = self.examine(job)
             values: dict[str, Any] = {}
@@ -173,6 +163,12 @@ class Composition:
     def keys_seen(self) -> list[str]:
         """The keys of all the jobs whose keys were asked for."""
         return sorted({key for keys in self._keys.values() for key in keys})
+
+
+def _is_scalar(argument: str) -> bool:
+    """Whether an override sets one value of our own configuration that names no class."""
+    key, _, value = argument.partition("=")
+    return key.startswith("++") and not key.startswith("++hydra.") and "_target_" not in key and value[:1] not in "[{$"
 
 
 def groups_of(job: list[str]) -> str:

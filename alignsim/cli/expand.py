@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override, RangeSweep
 
 from alignsim.cli.compose import Composition, groups_of, plain_values
-from alignsim.cli.intervals import drawn, interval_of
-from alignsim.cli.wildcards import as_typed, given, is_optional, is_pattern, matching, no_match
+from alignsim.cli.intervals import draw_name, drawn, interval_of
+from alignsim.cli.wildcards import as_typed, is_optional, is_pattern, matching, no_match, typed_value
 from alignsim.config.checking import check
 from alignsim.config.problems import NO_VALUE, Problem
 from alignsim.config.renames import row_of
@@ -46,20 +46,20 @@ class Planner:
             return jobs
         for draw in range(search.num_trials or 1):
             left_out = intervals if search.include_defaults and draw == 0 else []
-            lines = [_drawn(override, draw, search) for override in rest if override not in left_out]
+            lines = _drawn([override for override in rest if override not in left_out], draw, search)
             shown = [pattern for pattern in patterns if pattern not in left_out]
             for job in _product(self._composition.parse(lines)):
                 found = [o for pattern in shown for o in self._matches(pattern, job)]
                 if len(jobs) + math.prod(map(number_of_values, found)) > MOST_JOBS:
                     self._problems.append(too_many)
                     return []
-                own = self._composition.parse([_drawn(override, draw, search) for override in found])
+                own = self._composition.parse(_drawn(found, draw, search))
                 jobs += [[*job, *more] for more in _product(own)]
         return jobs
 
     def corners(self, overrides: list[Override]) -> list[list[str]]:
         """Two jobs of a sweep that is not known beforehand: the first and the last value of everything."""
-        return [[_end(override, end) for override in overrides] for end in (0, -1)]
+        return [[end_of(override, end) for override in overrides] for end in (0, -1)]
 
     def without_patterns(self, arguments: dict[str, list[Override]]) -> dict[str, list[Override]]:
         """The same with the keys that patterns stand for, for one job or a sweeper that knows no patterns."""
@@ -71,7 +71,7 @@ class Planner:
                 found[argument], other = self._matches(override, first), self._matches(override, last)
                 if found[argument] != other:
                     message = "stands for other keys in other jobs of a search: search one method at a time"
-                    self._problems.append(Problem(as_typed(override.key_or_group), given(override), message))
+                    self._problems.append(Problem(as_typed(override.key_or_group), typed_value(override), message))
         return found
 
     def note_patterns_in_vain(self, patterns: list[Override]) -> None:
@@ -93,7 +93,7 @@ class Planner:
         search = check(SearchConfig, values, "search", self._problems) or SearchConfig(num_trials=1)
         if search.num_trials is None:
             message = "an interval needs search.num_trials=N (random search) or hydra/sweeper=optuna_search"
-            self._problems += [Problem(as_typed(o.key_or_group), given(o), message) for o in intervals]
+            self._problems += [Problem(as_typed(o.key_or_group), typed_value(o), message) for o in intervals]
         return search
 
     def _matches(self, pattern: Override, job: list[str]) -> list[Override]:
@@ -105,7 +105,7 @@ class Planner:
             self._problems.append(no_match(pattern, keys, groups_of(job)))
         own = {argument.lstrip("+").partition("=")[0] for argument in job}
         return self._composition.parse(
-            [f"{self._prefix(key)}{key}={given(pattern)}" for key in found if key not in own]
+            [f"{self._prefix(key)}{key}={typed_value(pattern)}" for key in found if key not in own]
         )
 
 
@@ -122,16 +122,28 @@ def number_of_values(override: Override) -> int:
 
 
 def _product(overrides: Sequence[Override]) -> list[list[str]]:
-    """Every combination of choices, as Hydra's basic sweeper makes them."""
-    return [job for batch in BasicSweeper.split_arguments(list(overrides), None) for job in batch]
+    """Every combination of choices in the order of Hydra's basic sweeper: the last override varies fastest."""
+    choices: dict[str, list[str]] = {}
+    for override in overrides:
+        key = override.get_key_element()
+        swept = override.is_sweep_override()
+        values = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
+        choices[key] = [f"{key}={value}" for value in values]  # of two overrides of a key the later one counts
+    return [list(job) for job in itertools.product(*choices.values())]
 
 
-def _drawn(override: Override, draw: int, search: SearchConfig) -> str:
-    """An override as it was typed, but for an interval, which is drawn from."""
-    return drawn(override, draw, search.seed) if interval_of(override) is not None else override.input_line or ""
+def _drawn(overrides: Sequence[Override], draw: int, search: SearchConfig) -> list[str]:
+    """Overrides as they were typed, but for intervals, which are drawn from."""
+    keys = [override.key_or_group for override in overrides if interval_of(override) is not None]
+    return [
+        drawn(override, draw, search.seed, draw_name(override.key_or_group, keys))
+        if override.key_or_group in keys
+        else override.input_line or ""
+        for override in overrides
+    ]
 
 
-def _end(override: Override, end: int) -> str:
+def end_of(override: Override, end: int) -> str:
     """An override with the first or the last value of its sweep."""
     if (interval := interval_of(override)) is not None:
         return f"{override.get_key_element()}={(interval.low, interval.high)[end]}"

@@ -1,83 +1,125 @@
-"""How the jobs of a sweep take part in Hydra: its launchers run them, only those that remain, and each reports.
+"""Hydra's plug-ins for sweeps: a sweeper that runs only the jobs that remain, and a launcher whose jobs report.
 
-Which jobs there are, and how one of them is run, is decided in `alignsim.runs.sweep`.
+Which jobs there are, and how one of them is run, is decided in `alignsim.runs.sweep`. Hydra builds these classes from
+its own configuration, into which `SweepCallback` writes them once it is composed; the launcher that the user has chosen
+is kept inside ours, and so works as it is.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import logging
 import math
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict, read_write
 
+from alignsim.cli.hydra_compat import PLUGIN_MODULE
 from alignsim.runs.hardware import cores
 from alignsim.runs.job import Job, JobResult
 from alignsim.runs.storage.state import JobState
-from alignsim.runs.sweep import Sweep
+from alignsim.runs.sweep import Sweep, Worker
 from alignsim.runs.sweep_log import SweepLog
 
 #: Seconds between two looks at the folders of jobs that run in other processes.
 FOLLOW_EVERY = 0.5
 
 
-@contextlib.contextmanager
-def hook_into_hydra(sweep: Sweep) -> Iterator[None]:
-    """While Hydra runs a command: its launchers run the jobs of a sweep, and only what is to be run.
+class SweepTask:
+    """The function that Hydra calls for each job; it also brings the sweep to the plug-ins below.
 
-    Hydra has no hook around the jobs of a sweep; its sweepers, other packages' too, get their launcher here.
+    A copy in another process has the worker and no sweep.
+
+    Args:
+        sweep: the jobs of the command.
+        run_job: runs the job that Hydra has composed.
     """
-    make_launcher, make_sweeper = Plugins.instantiate_launcher, Plugins.instantiate_sweeper
 
-    def launcher(plugins: Plugins, **given: Any) -> Launcher:
-        return _Launcher(make_launcher(plugins, **given), given["config"], sweep)
+    def __init__(self, sweep: Sweep, run_job: Callable[[Worker, DictConfig], JobResult]) -> None:
+        self.sweep: Sweep | None = sweep
+        self._worker, self._run_job = sweep.worker, run_job
 
-    def sweeper(plugins: Plugins, **given: Any) -> Sweeper:
-        if not sweep.jobs:
-            made = make_sweeper(plugins, **given)
-            logging.getLogger("optuna").setLevel(logging.WARNING)  # what it tells is in the table
-            return made
-        planned = _PlannedSweeper(sweep)
-        planned.setup(**given)
-        return planned
+    def __call__(self, values: DictConfig) -> JobResult:
+        """Run the job that composes to these values."""
+        return self._run_job(self._worker, values)
 
-    with _replaced(Plugins, "instantiate_launcher", launcher), _replaced(Plugins, "instantiate_sweeper", sweeper):
-        yield
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"sweep": None}
 
 
-@contextlib.contextmanager
-def _replaced(owner: type, name: str, value: object) -> Iterator[None]:
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
+def hydra_arguments(sweep: Sweep) -> list[str]:
+    """Register the plug-ins, and return the overrides with which Hydra uses them for a sweep."""
+    for plugin in (PlannedSweeper, ReportingLauncher):
+        Plugins.instance().register(plugin)
+    key = "++hydra.callbacks.alignsim"
+    target = f"{SweepCallback.__module__}.{SweepCallback.__qualname__}"
+    return [f"{key}._target_={target}", f"{key}.planned={str(bool(sweep.jobs)).lower()}"]
 
 
-class _PlannedSweeper(Sweeper):
-    """Runs the jobs that are known beforehand, but for the finished ones."""
+class SweepCallback(Callback):
+    """Writes our sweeper and launcher into Hydra's configuration, around those that were chosen.
 
-    def __init__(self, sweep: Sweep) -> None:
-        self._sweep = sweep
+    Args:
+        planned: whether the jobs are known beforehand; otherwise the chosen sweeper decides them as it goes.
+    """
+
+    def __init__(self, planned: bool) -> None:
+        self._planned = planned
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Put our plug-ins around the chosen ones; called before Hydra builds them."""
+        _wrap(config.hydra, "launcher", ReportingLauncher)
+        if self._planned:
+            _wrap(config.hydra, "sweeper", PlannedSweeper)
+
+
+def _wrap(settings: DictConfig, part: str, plugin: type) -> None:
+    """Replace a part of Hydra's configuration by a plug-in of ours that holds it as `inner`."""
+    target = f"{plugin.__module__}.{plugin.__qualname__}"
+    with read_write(settings), open_dict(settings):
+        settings[part] = {"_target_": target, "_recursive_": False, "inner": settings[part]}
+
+
+def _unwrapped(config: DictConfig, part: str) -> DictConfig:
+    """Returns a copy of the configuration in which a part is the one that was chosen."""
+    config = copy.deepcopy(config)
+    settings = config.hydra
+    with read_write(settings), open_dict(settings):
+        settings[part] = settings[part].inner
+    return config
+
+
+class PlannedSweeper(Sweeper):
+    """Runs the jobs that are known beforehand, but for the finished ones.
+
+    Args:
+        inner: the settings of the sweeper that was chosen, which has nothing to decide.
+    """
+
+    __module__ = PLUGIN_MODULE
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Get a launcher."""
-        self.hydra_context, self.config = hydra_context, config
+        """Get the launcher."""
+        self.hydra_context, self.config = hydra_context, _unwrapped(config, "sweeper")
+        self._sweep = _sweep_of(task_function)
         self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
+            hydra_context=hydra_context, task_function=task_function, config=self.config
         )
 
     def sweep(self, arguments: list[str]) -> Any:
@@ -93,14 +135,26 @@ class _PlannedSweeper(Sweeper):
             self.launcher.launch(again, initial_job_idx=0)
 
 
-class _Launcher(Launcher):
-    """A launcher of Hydra's whose jobs report to a sweep."""
+class ReportingLauncher(Launcher):
+    """A launcher whose jobs report to the sweep; the launcher that was chosen runs them.
 
-    def __init__(self, inner: Launcher, config: DictConfig, sweep: Sweep) -> None:
-        self._inner, self._settings, self._sweep = inner, config.hydra, sweep
+    Args:
+        inner: the settings of that launcher.
+    """
+
+    __module__ = PLUGIN_MODULE
+
+    def __init__(self, inner: Any) -> None:
+        self._settings = inner
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Nothing: the launcher inside was set up when it was made."""
+        """Get the launcher that was chosen."""
+        config = _unwrapped(config, "launcher")
+        self._settings, self._sweep = config.hydra, _sweep_of(task_function)
+        self._inner = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+        logging.getLogger("optuna").setLevel(logging.WARNING)  # what it says is in the table
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run jobs; what a sweeper gets back of each is its mean regret, or its failure."""
@@ -153,12 +207,19 @@ class _Launcher(Launcher):
         return job.result(state, survey.note if survey.state == "failed" else note)
 
 
+def _sweep_of(task_function: TaskFunction) -> Sweep:
+    """Returns the sweep that the task function of this command carries."""
+    sweep = cast(SweepTask, task_function).sweep
+    assert sweep is not None, "sweepers and launchers are built in the process of the command"
+    return sweep
+
+
 @contextlib.contextmanager
 def _following(log: SweepLog, jobs: Sequence[Job]) -> Iterator[None]:
     """Say which of the jobs in other processes are over, as their folders tell."""
     over, began, running = threading.Event(), time.time(), list(jobs)
 
-    def look() -> None:
+    def check_folders() -> None:
         for job in list(running):
             state = job.folder.state_since(began)
             if job.key in log.results:  # it ran in this process after all
@@ -169,13 +230,13 @@ def _following(log: SweepLog, jobs: Sequence[Job]) -> Iterator[None]:
 
     def follow() -> None:
         while not over.wait(FOLLOW_EVERY):
-            look()
+            check_folders()
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
     try:
         yield
-        look()
+        check_folders()
     finally:
         over.set()
         thread.join()

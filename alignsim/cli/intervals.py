@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from hydra.core.override_parser.types import IntervalSweep, Override
@@ -32,7 +33,26 @@ def interval_of(override: Override) -> Interval | None:
     return Interval(value.start, value.end, "log" in value.tags)
 
 
-def drawn(override: Override, draw: int, seed: int) -> str:
+def draw_name(key: str, others: Iterable[str] = ()) -> str:
+    """Returns the name that the draws of a key are a function of: what the key was called when methods were tuned.
+
+    So `experiment=tune` still draws the trials from which the settings in conf/method were chosen, and all methods with
+    one fitted stage get the same draws for it.
+
+    Args:
+        key: dotted.
+        others: the other keys of the job whose values are drawn.
+    """
+    parts = key.split(".")
+    fits = {other.split(".")[1] for other in others if other.count(".") > 1}
+    stages = {"reward_fit": "supervised", "policy_fit": "distillation" if "reward_fit" in fits else "supervised"}
+    last = {"logit_scale": "scale", "steps_per_iteration": "iteration"}
+    if parts[0] != "method" or len(parts) < 2:
+        return key
+    return ".".join([parts[0], *(stages.get(part, part) for part in parts[1:-1]), last.get(parts[-1], parts[-1])])
+
+
+def drawn(override: Override, draw: int, seed: int, name: str) -> str:
     """An override with one value from its interval, the same whenever and wherever the draw is made.
 
     Args:
@@ -40,11 +60,12 @@ def drawn(override: Override, draw: int, seed: int) -> str:
             Values have three digits, so that people can write them down, six in a narrow interval.
         draw: its number, from 0.
         seed: other seeds give other draws.
+        name: see `draw_name`; other names give other draws.
     """
     interval = interval_of(override)
     assert interval is not None
     low, high, log = interval
-    key = (zlib.crc32(override.key_or_group.encode()), draw)
+    key = (zlib.crc32(name.encode()), draw)
     u = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key)).random()
     digits = 3 if high - low > max(abs(low), abs(high)) / 10 else 6
     whole = isinstance(low, int) and isinstance(high, int)

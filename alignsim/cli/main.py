@@ -23,7 +23,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from alignsim.cli.arguments import checked_command_line
-from alignsim.cli.compose import conf_dir, config_store_shared, plain_values
+from alignsim.cli.compose import conf_dir, plain_values
+from alignsim.cli.hydra_compat import MAIN_SETTINGS, share_config_store
 from alignsim.config.checking import check
 from alignsim.config.problems import ConfigurationError, Problem
 from alignsim.config.settings import PlotSettings
@@ -36,9 +37,10 @@ class Terminated(KeyboardInterrupt):
 
 def train() -> None:
     """Train what the command line says: `python scripts/train.py --help`."""
-    with _errors_told(), _stopped_by_sigterm(), config_store_shared():
+    with _errors_told(), _stopped_by_sigterm():
         if _migrates(sys.argv[1:]):
             return
+        share_config_store()
         line = checked_command_line(sys.argv[1:], "train", load)
         if not line.runs:
             _in_hydra("train", line.arguments, _nothing)
@@ -46,7 +48,7 @@ def train() -> None:
         from alignsim.cli.train import run_command  # with all that only those need who train
 
         command = shlex.join(["train", *sys.argv[1:]])
-        if not run_command(line, command, partial(_in_hydra, "train", line.arguments)):
+        if not run_command(line, command, partial(_in_hydra, "train")):
             sys.exit(1)
 
 
@@ -63,13 +65,9 @@ def _migrates(arguments: list[str]) -> bool:
 
 def _in_hydra(name: str, arguments: list[str], task: Callable[[DictConfig], object]) -> None:
     """Let Hydra run a task, or show what it was asked for."""
-
-    def run(values: DictConfig) -> object:  # Hydra calls its jobs by the module of this function
-        return task(values)
-
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on, and they are told here
     sys.argv[1:] = arguments
-    hydra.main(config_path=str(conf_dir()), config_name=name, version_base="1.3")(run)()
+    hydra.main(config_path=str(conf_dir()), config_name=name, **MAIN_SETTINGS)(task)()
 
 
 def _nothing(values: DictConfig) -> None:
@@ -78,7 +76,8 @@ def _nothing(values: DictConfig) -> None:
 
 def plot() -> None:
     """Draw a study: `python scripts/plot.py --help`."""
-    with _errors_told(), config_store_shared():
+    with _errors_told():
+        share_config_store()
         _in_hydra("plot", checked_command_line(sys.argv[1:], "plot", existing_study).arguments, _plot_study)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -11,17 +12,18 @@ from omegaconf import DictConfig
 
 from alignsim.analysis.claims.conditions import problems_of
 from alignsim.analysis.claims.preregistration import register
-from alignsim.cli.arguments import FOR_THE_WHOLE_SWEEP, NAMED_BY, CommandLine
+from alignsim.cli.arguments import CommandLine
 from alignsim.cli.compose import plain_values
-from alignsim.cli.hydra_plugins import hook_into_hydra
+from alignsim.cli.hydra_plugins import SweepTask, hydra_arguments
+from alignsim.cli.objections import FOR_THE_WHOLE_SWEEP, NAMED_BY
 from alignsim.config.problems import ConfigurationError, Problem
 from alignsim.runs.job import Job, JobResult
 from alignsim.runs.sweep import Sweep, Worker
 from alignsim.runs.train_config import TrainConfig, load
 
 
-def run_command(line: CommandLine, command: str, in_hydra: Callable[[Callable[[DictConfig], JobResult]], None]) -> bool:
-    """Train what a command line says, and tell how it went.
+def run_command(line: CommandLine, command: str, in_hydra: Callable[[list[str], SweepTask], None]) -> bool:
+    """Train what a command line says, and print how it went.
 
     Args:
         line: as it was checked.
@@ -40,8 +42,9 @@ def run_command(line: CommandLine, command: str, in_hydra: Callable[[Callable[[D
     gave_up = False
     try:
         if not sweep.jobs or sweep.skip_finished():
-            with hook_into_hydra(sweep):
-                in_hydra(_task(sweep.worker))
+            plugins = hydra_arguments(sweep) if line.multirun else []
+            digests = {job.key: job.config.digest for job in sweep.jobs.values()}
+            in_hydra([*line.arguments, *plugins], SweepTask(sweep, partial(_run_job, digests)))
     except Exception as error:
         if line.planned or not sweep.log.results:
             raise
@@ -54,17 +57,31 @@ def run_command(line: CommandLine, command: str, in_hydra: Callable[[Callable[[D
     return not (sweep.log.has_failed or gave_up)
 
 
-def _task(worker: Worker) -> Callable[[DictConfig], JobResult]:
-    """What is run for each job; launchers pickle it with the worker."""
+def _run_job(planned: Mapping[tuple[str, ...], str], worker: Worker, values: DictConfig) -> JobResult:
+    """Run the job that Hydra has composed, in whatever process this is called.
 
-    def run(values: DictConfig) -> JobResult:
-        settings = HydraConfig.get()
-        started_in = Path(settings.runtime.cwd)
-        root = Path() if started_in == Path.cwd() else started_in
-        choices = {str(group): str(option) for group, option in settings.runtime.choices.items()}
-        return worker.run(job_of(load(plain_values(values)), choices, settings.overrides.task, root))
+    Args:
+        planned: the digests of the conditions that were checked, by the keys of their jobs; a job of a sweeper that
+            decides as it goes has none.
+        worker: runs the job.
+        values: what Hydra composed for it; the job fails where that is another condition than was checked.
+    """
+    settings = HydraConfig.get()
+    started_in = Path(settings.runtime.cwd)
+    root = Path() if started_in == Path.cwd() else started_in
+    choices = {str(group): str(option) for group, option in settings.runtime.choices.items()}
+    job = job_of(load(plain_values(values)), choices, settings.overrides.task, root)
+    digest = planned.get(job.key, job.config.digest)
+    return worker.run(job) if digest == job.config.digest else _refuse(worker, job, digest)
 
-    return run
+
+def _refuse(worker: Worker, job: Job, planned: str) -> JobResult:
+    """Returns that a job failed because it composed to another condition than the one that was checked."""
+    note = f"composed to condition {job.config.hash}, but {planned[:8]} was checked: did a YAML file change meanwhile?"
+    result = worker.short(job).result("failed", note)
+    if worker.log is not None:
+        worker.log.end(result)
+    return result
 
 
 def _plan(sweep: Sweep, line: CommandLine) -> None:

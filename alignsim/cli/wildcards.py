@@ -20,8 +20,8 @@ from alignsim.config.renames import new_keys
 #: What Hydra reads in place of signs that its grammar does not know in keys.
 _STAND_INS = {"*": "__any__", "?": "__if_there__"}
 
-#: Where keys are those of other conditions, which nobody sets.
-_NOT_MEANT = "claims."
+#: Where a key may be a pattern. Elsewhere one would set what has nothing in common: `seeds.*=3` has three meanings.
+PATTERNS_BELOW = "method."
 
 
 def readable(argument: str) -> str:
@@ -56,11 +56,11 @@ def matching(override: Override, keys: Iterable[str]) -> list[str]:
 
 
 def keys_of(values: Mapping[str, Any]) -> list[str]:
-    """The dotted keys of all single values of a configuration."""
-    return [key for key in flatten(values) if not key.startswith(_NOT_MEANT)]
+    """The dotted keys of all single values of a configuration for which a pattern may stand."""
+    return [key for key in flatten(values) if key.startswith(PATTERNS_BELOW)]
 
 
-def given(override: Override) -> str:
+def typed_value(override: Override) -> str:
     """The value of an override as it was typed."""
     return (override.input_line or "").partition("=")[2]
 
@@ -71,8 +71,8 @@ def no_match(override: Override, keys: Iterable[str], groups: str) -> Problem:
     optional = "?" * pattern.endswith("?")
     if renamed_to := new_keys(pattern.removesuffix("?")):
         meant = [new for new in renamed_to if any(fnmatchcase(key, new) for key in keys)] or renamed_to
-        return renamed(pattern, given(override), " or ".join(f"{new}{optional}" for new in meant))
+        return renamed(pattern, typed_value(override), " or ".join(f"{new}{optional}" for new in meant))
     close = difflib.get_close_matches(pattern.removesuffix("?"), keys, n=3, cutoff=0.6)
     hint = f"; similar: {', '.join(close)}" if close else ""
     where = f" of a job with {groups}" if groups else ""
-    return Problem(pattern, given(override), f"stands for no key{where}{hint}")
+    return Problem(pattern, typed_value(override), f"stands for no key{where}{hint}")

@@ -14,12 +14,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import torch
 
 from alignsim.config.schema import Evaluation
+from alignsim.config.version import VERSION
 from alignsim.runs.hardware import prepare
 from alignsim.runs.parallel import CONTEXT, Event, train_at_once
 from scripts.benchmarking import comparison, plain, stacked
@@ -63,7 +63,7 @@ def machine(task: TrainingInputs) -> dict[str, Any]:
         "problem": problem,
         "device": device_name(task["device"]),
         "threads": torch.get_num_threads(),
-        "alignsim": version("alignsim"),
+        "alignsim": VERSION,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "load": os.getloadavg()[0],

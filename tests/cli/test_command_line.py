@@ -5,11 +5,15 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from alignsim.cli.arguments import checked_command_line
+from alignsim.config.problems import ConfigurationError
+from alignsim.runs.train_config import load
 from tests.commands import ROOT, TINY, folders, run, run_afresh
 
 
@@ -18,7 +22,9 @@ def trained(tmp_path_factory):
     """A folder in which the comparison and one condition more were trained."""
     cwd = tmp_path_factory.mktemp("trained")
     (cwd / "here" / "env").mkdir(parents=True)
-    (cwd / "here" / "env" / "my_gap.yaml").write_text("complexity_factor: 3\nn_pairs: 150\nlabel_noise: 0.1\n")
+    (cwd / "here" / "env" / "my_gap.yaml").write_text(
+        "complexity_factor: 3\nn_pairs: 150\nlabels:\n  flip_probability: 0.1\n"
+    )
     run("train", "-m", "method=rlhf", "env=gap,no_gap", *TINY, "method.rl.steps=10", cwd=cwd)
     run("train", "-m", "method=dpo", "env=gap,no_gap", *TINY, cwd=cwd)
     own = ["--config-dir", "here", "env=my_gap", "method=dpo", *TINY, "env.reward_scale=1.0", "env.n_pairs=140"]
@@ -71,8 +77,10 @@ def test_a_run_leaves_tidy_results(trained):
 def test_a_users_file_of_three_lines_is_a_condition(trained):
     results = pd.read_csv(folders(trained / "outputs" / "default")["dpo-my_gap"] / "results.csv")
     assert (results.env == "my_gap").all()
-    told = results[["env.complexity_factor", "env.n_pairs", "env.label_noise", "env.reward_scale"]].iloc[0]
-    assert list(told) == [3, 140, 0.1, 1.0]
+    values = results[["env.complexity_factor", "env.n_pairs", "env.labels.flip_probability", "env.reward_scale"]].iloc[
+        0
+    ]
+    assert list(values) == [3, 140, 0.1, 1.0]
 
 
 def test_the_weights_give_back_the_measured_policy(trained):
@@ -116,7 +124,7 @@ def test_a_repeated_run_writes_the_same_bytes(trained, tmp_path):
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
-def test_damaged_and_unfinished_results_are_named_and_the_rest_is_drawn(trained, tmp_path):
+def test_damaged_results_are_named_and_the_rest_is_drawn(trained, tmp_path):
     shutil.copytree(trained / "outputs", tmp_path / "outputs")
     found = folders(tmp_path / "outputs" / "default")
     (found["rlhf-gap"] / "results.csv").write_bytes(b"\x00\xff garbage")
@@ -134,7 +142,8 @@ def test_damaged_and_unfinished_results_are_named_and_the_rest_is_drawn(trained,
     assert "dpo no_gap" in output.replace("  ", " ")
 
 
-def test_an_option_may_have_a_name_that_tables_take_for_no_value_and_a_number_that_is_none_is_named(tmp_path):
+def test_an_option_may_be_called_na(tmp_path):
+    """Tables take NA for no value; and a cell that should be a number and is none is named."""
     (tmp_path / "my_conf" / "env").mkdir(parents=True)
     (tmp_path / "my_conf" / "env" / "NA.yaml").write_text("complexity_factor: 2.5\n")
     run("train", "--config-dir", "my_conf", "-m", "method=dpo", "env=NA,gap", "beta=0.5,0.6", *TINY, cwd=tmp_path)
@@ -160,7 +169,7 @@ def test_plot_clears_away_what_a_killed_one_has_left(trained, tmp_path):
     assert {path.name for path in study.glob(".*")} == {".locks"}
 
 
-def test_any_method_of_a_study_can_be_what_the_others_are_compared_with(trained, tmp_path):
+def test_any_method_of_a_study_can_be_the_baseline(trained, tmp_path):
     shutil.copytree(trained / "outputs", tmp_path / "outputs")
     output = run("plot", "baseline=rlhf", cwd=tmp_path)
     assert "dpo - rlhf" in output
@@ -190,100 +199,107 @@ def test_plot_without_results_says_what_there_is(trained, tmp_path):
     assert "no finished results" in run("plot", "study=empty", cwd=tmp_path, code=1)
     assert "study=../x: must be one folder name" in run("plot", "study=../x", cwd=tmp_path, code=2)
     assert "sudy=x: unknown key; did you mean study?" in run("plot", "sudy=x", cwd=tmp_path, code=2)
-    assert "zz*=x: stands for no key" in run("plot", "zz*=x", cwd=trained, code=2)
-    assert "study=nope: does not exist" in run("plot", "stud*=nope", cwd=trained, code=2)
+    assert "stud*=nope: " in run("plot", "stud*=nope", cwd=trained, code=2)
+
+
+EXACT = "method.rl._target_=alignsim.methods.rl.exact_gradient.ExactGradient"
+ABSTRACT = "alignsim.methods.direct.DirectMethod"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "refused"),
     [
-        (["env.complexty_factor=3"], ["env.complexty_factor=3: unknown key; did you mean complexity_factor?"]),
-        (["+env.speed=3"], ["env.speed=3: unknown key"]),
-        (["n_pairs=10"], ["n_pairs=10: unknown key; did you mean env.n_pairs? keys:"]),
-        (["method.learning_rate=1"], ["did you mean method.rl.learning_rate or method.policy_fit.learning_rate? keys"]),
-        (["method.rl=pppo"], ["method.rl=pppo: must be a mapping of keys to values"]),
-        (
-            ["method.rl=ppo"],
-            ["method.rl=ppo: is chosen with method/rl=ppo; method/rl has exact, grpo, ppo, reinforce, rloo"],
-        ),
-        (["-m", "method.rl=ppo,grpo"], ["method.rl=ppo,grpo: is chosen with method/rl=ppo,grpo; method/rl has"]),
-        (["env.reference=uniform"], ["env.reference=uniform: unknown key; did you mean reference_tilt? keys of env:"]),
-        (["env=nope"], ["env=nope: unknown option; env has gap, no_gap"]),
-        (["-m", "env=gap,nope", "beta=1,0"], ["env=nope: unknown option", "beta=0: must be greater than 0"]),
-        (["-m", "env.complexity_factor=1,nan,9"], ["=NaN: must be a finite", "=9: must be at most output_dim=8"]),
-        (["seeds.count=0", "seeds.first=-1"], ["seeds.count=0: must be greater", "seeds.first=-1: must be greater"]),
-        (["device=cuda:99"], ["device=cuda:99: does not exist"]),
-        (["env.n_pairs=2"], ["env.validation_fraction=0.2: must leave at least one pair of n_pairs=2"]),
-        (["model.reward.reads=lips"], ["model.reward.reads=lips: must be 'content' or 'tokens'"]),
-        (["env=gap,no_gap"], ["env=gap,no_gap: several values need -m"]),
-        (["env=[gap,no_gap]"], ['env=["gap", "no_gap"]: unknown option; env has gap, no_gap']),
-        (
-            ["mehtod=dpo"],
-            ["mehtod=dpo: unknown key; did you mean method? keys: beta, checkpoint_every, claims,"],
-        ),
-        (
-            ["-m", "env.n_pairs=interval(10,20)", "search.num_trials=1"],
-            ["must be a whole number, as int(interval(low,high)) draws them"],
-        ),
-        (["-m", "beta=interval(0.1,1)"], ["beta=interval(0.1,1): an interval needs search.num_trials=N"]),
-        (
-            ["-m", "beta=interval(1,0)", "search.num_trials=2"],
-            ["beta=interval(1,0): must be an interval from a lower end"],
-        ),
-        (["+hydra.sweeper.params.beta=0.5"], ["configuration: "]),
-        (["env._target_=..x"], ["env._target_=..x: cannot be imported"]),
-        (["env._target_=alignsim.envs.base.Environment"], ["must be a dataclass that inherits from"]),
-        (["method._target_=alignsim.methods.direct.DirectMethod"], ["alignsim.methods.base.Method and defines loss"]),
-        (["model=linear", "model.policy.hidden_dim=4"], ["hidden_dim=4: unknown key; keys of model.policy: none"]),
-        (["model.policy.hidden_dim=4"], ["hidden_dim=4: must be at least env.output_dim=8"]),
-        (["-m", "beta=-1,0"], ["beta=-1: must be greater than 0", "beta=0: must be greater than 0"]),
-        (["beta=[1"], ["beta=[1: must be a number"]),
-        (["-m", "--cfg", "job"], ["--cfg: shows a single job"]),
-        (
-            ["-m", "method=dpo,rlhf", "method.rl.steps=0"],
-            ["keys of method: beta, supervised (with method=dpo)", "steps=0: must be greater than 0 (with"],
-        ),
-        (["method/rl=trpo"], ["method/rl=trpo: unknown option; method/rl has exact, grpo, ppo, reinforce, rloo"]),
-        (["method=dpo", "method/rl=ppo"], ["method/rl: the chosen method has no such part"]),
-        (["method=rlhf_exact", "env.output_dim=13"], ["= 8192 responses: at most 4096"]),
-        (["-m", "env=glob(no*)", "beta=0"], ["beta=0: must be greater than 0"]),
-        (["method=oracle_rlhf", "method/rl=exact", "env.output_dim=13"], ["= 8192 responses: at most 4096"]),
-        (["method=rlhf_exact", "env.output_dim=99"], ["= more than 10 ** 12 responses: at most 4096", "hidden_dim=64"]),
-        (["beta"], ["beta: must be key=value"]),
-        (["=3"], ["=3: must be key=value"]),
-        (["seed=3"], ["seed=3: unknown key; did you mean seeds? keys: beta,"]),
-        (["search.num_trials=3"], ["search.num_trials=3: is for intervals, of which there is none here"]),
-        (["method=dpo", "-m", "search.seed=1"], ["search.seed=1: is for intervals, of which there is none here"]),
-        (["hydra/sweeper=basic"], ["hydra/sweeper=basic: is for a sweep: it needs -m"]),
-        (["env.coverage=0.001"], ["env.coverage=0.001: must leave at least 2 of the 256 contents: at least 0.00781"]),
-        (["env.vocab_size=1", "env.coverage=0.001"], ["env.vocab_size=1: must be greater than or equal to 2"]),
-        (["env.output_dim=1001", "beta=-1"], ["output_dim=1001: must be less than or equal to 1000", "beta=-1"]),
-        (["model.policy.hidden_dim=20000"], ["hidden_dim=20000: must be less than or equal to 16384"]),
-        (["env.reference=Tilted(-1e30)"], ["must be greater than or equal to -100"]),
-        (["-m", "beta=range(1,1)"], ["beta=range(1,1): has no values"]),
-        (
-            ["-m", "beta=range(0,1,0)", "method=NULL"],
-            ["beta=range(0,1,0): has no values", "method=NULL: "],
-        ),
-        (["-m", "beta=shuffle(range(0,1e9))"], ["has more than 100,000 values"]),
-        (["-m", "method=rlhf", "method.*.steps=range(1,2001)"], ["-m: more than 100,000 conditions in one command"]),
-        (["-m", "beta=range(0,1e9)"], ["beta=range(0,1e9): has more than 100,000 values"]),
-        (["-m", "beta=range(1,999)", "env.n_pairs=range(2,999)"], ["-m: more than 100,000 conditions in one command"]),
-        (["method=null", "env="], ["method=null: cannot be left out", "env=: cannot be left out; env has gap, no_gap"]),
-        (["--nope"], ["command line: unrecognized arguments: --nope (see --help)"]),
-        (["output_dir="], ["output_dir=: must have at least 1 character"]),
-        (["method=best_of_n", "method.n=1000000"], ["method.n=1000000: must be less than or equal to 10000"]),
-        (["~beta.x"], ["configuration: "]),
-        (["~env"], ["~env: cannot be left out; env has gap, no_gap"]),
-        (["beta=${nowhere}"], ["configuration: "]),
-        (["--config-dir", "nowhere"], ["--config-dir=nowhere: must be an existing folder"]),
+        (["env.complexty_factor=3"], ["env.complexty_factor=3"]),
+        (["+env.speed=3"], ["env.speed=3"]),
+        (["n_pairs=10"], ["n_pairs=10"]),
+        (["method.rl=pppo"], ["method.rl=pppo"]),
+        (["method.rl=ppo"], ["method.rl=ppo"]),
+        (["-m", "method.rl=ppo,grpo"], ["method.rl=ppo,grpo"]),
+        (["env.reference=uniform"], ["env.reference=uniform"]),
+        (["env.labels=noisy"], ["env.labels=noisy"]),
+        (["env/labels=noisy"], ["env/labels=noisy"]),
+        (["env=nope"], ["env=nope"]),
+        (["-m", "env=gap,nope", "beta=1,0"], ["env=nope", "beta=0"]),
+        (["-m", "env.complexity_factor=1,nan,9"], ["env.complexity_factor=NaN", "env.complexity_factor=9"]),
+        (["seeds.count=0", "seeds.first=-1"], ["seeds.count=0", "seeds.first=-1"]),
+        (["device=cuda:99"], ["device=cuda:99"]),
+        (["env.n_pairs=2"], ["env.validation_fraction=0.2"]),
+        (["model.reward.reads=lips"], ["model.reward.reads=lips"]),
+        (["env=gap,no_gap"], ["env=gap,no_gap"]),
+        (["env=[gap,no_gap]"], ['env=["gap", "no_gap"]']),
+        (["mehtod=dpo"], ["mehtod=dpo"]),
+        (["-m", "env.n_pairs=interval(10,20)", "search.num_trials=1"], ["env.n_pairs=11.8"]),
+        (["-m", "beta=interval(0.1,1)"], ["beta=interval(0.1,1)"]),
+        (["-m", "beta=interval(1,0)", "search.num_trials=2"], ["beta=interval(1,0)"]),
+        (["+hydra.sweeper.params.beta=0.5"], ["configuration"]),
+        (["env._target_=..x"], ["env._target_=..x"]),
+        (["env._target_=alignsim.envs.base.Environment"], ["env._target_=alignsim.envs.base.Environment"]),
+        ([f"method._target_={ABSTRACT}"], [f"method._target_={ABSTRACT}"]),
+        (["model=linear", "model.policy.hidden_dim=4"], ["model.policy.hidden_dim=4"]),
+        (["model.policy.hidden_dim=4"], ["model.policy.hidden_dim=4"]),
+        (["-m", "beta=-1,0"], ["beta=-1", "beta=0"]),
+        (["beta=[1"], ["beta=[1"]),
+        (["-m", "--cfg", "job"], ["--cfg"]),
+        (["-m", "method=dpo,rlhf", "method.rl.steps=0"], ["method.rl.steps=0", "method.rl.steps=0"]),
+        (["method/rl=trpo"], ["method/rl=trpo"]),
+        (["method=dpo", "method/rl=ppo"], ["method/rl"]),
+        (["-m", "env=glob(no*)", "beta=0"], ["beta=0"]),
+        (["method=rlhf_exact", "env.output_dim=13"], [EXACT]),
+        (["method=oracle_rlhf", "method/rl=exact", "env.output_dim=13"], [EXACT]),
+        (["method=rlhf_exact", "env.output_dim=99"], [EXACT, "model.policy.hidden_dim=64"]),
+        (["beta"], ["beta"]),
+        (["=3"], ["=3"]),
+        (["seed=3"], ["seed=3"]),
+        (["search.num_trials=3"], ["search.num_trials=3"]),
+        (["method=dpo", "-m", "search.seed=1"], ["search.seed=1"]),
+        (["hydra/sweeper=basic"], ["hydra/sweeper=basic"]),
+        (["env.coverage=0.001"], ["env.coverage=0.001"]),
+        (["env.vocab_size=1", "env.coverage=0.001"], ["env.vocab_size=1"]),
+        (["env.output_dim=1001", "beta=-1"], ["env.output_dim=1001", "beta=-1"]),
+        (["model.policy.hidden_dim=20000"], ["model.policy.hidden_dim=20000"]),
+        (["env/reference=tilted", "env.reference.tilt=-1e30"], ["env.reference.tilt=-1e+30"]),
+        (["-m", "beta=range(1,1)"], ["beta=range(1,1)"]),
+        (["-m", "beta=range(0,1,0)", "method=NULL"], ["beta=range(0,1,0)", "method=NULL"]),
+        (["-m", "beta=shuffle(range(0,1e9))"], ["beta=shuffle(range(0,1e9))"]),
+        (["-m", "method=rlhf", "method.*.steps=range(1,2001)"], ["-m"]),
+        (["-m", "beta=range(0,1e9)"], ["beta=range(0,1e9)"]),
+        (["-m", "beta=range(1,999)", "env.n_pairs=range(2,999)"], ["-m"]),
+        (["method=null", "env="], ["method=null", "env="]),
+        (["--nope"], ["command line"]),
+        (["output_dir="], ["output_dir="]),
+        (["method=best_of_n", "method.n=1000000"], ["method.n=1000000"]),
+        (["~beta.x"], ["configuration"]),
+        (["~env"], ["~env"]),
+        (["beta=${nowhere}"], ["configuration"]),
+        (["--config-dir", "nowhere"], ["--config-dir=nowhere"]),
+        (["seeds.*=3"], ["seeds.*=3"]),
+        (["*.count=3"], ["*.count=3"]),
+        (["beta?=3"], ["beta?=3"]),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused_by_key_and_value(arguments, refused):
+    with pytest.raises(ConfigurationError) as caught:
+        checked_command_line(arguments, "train", load)
+    problems = [str(problem) for problem in caught.value.problems]
+    assert len(problems) == len(refused), problems
+    for problem, key in zip(sorted(problems), sorted(refused), strict=True):
+        assert problem.startswith(f"{key}: "), problems
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["method.learning_rate=1"], "did you mean method.rl.learning_rate or method.reward_fit.learning_rate?"),
+        (["method.rl=ppo"], "is chosen with method/rl=ppo; method/rl has exact, grpo, ppo, reinforce, rloo"),
+        (["-m", "method=dpo,rlhf", "method.rl.steps=0"], "keys of method: beta, policy_fit (with method=dpo)"),
+        (["-m", "beta=interval(0.1,1)"], "an interval needs search.num_trials=N"),
+        (["env=nope"], "unknown option; env has gap, no_gap"),
     ],
 )
-def test_bad_input_gets_a_short_message_and_changes_nothing(arguments, told, tmp_path):
+def test_a_message_says_what_to_do_and_nothing_changes(arguments, message, tmp_path):
     output = run("train", *arguments, cwd=tmp_path, code=2)
-    for part in told:
-        assert part in output
-    assert len(output.splitlines()) <= 2 + len(told)
+    assert message in output
+    assert len(output.splitlines()) <= 3
     assert list(tmp_path.iterdir()) == []
 
 
@@ -298,8 +314,13 @@ def imported(*command, cwd, code=0):
 SLOW_TO_IMPORT = {"torch", "numpy", "pandas", "scipy", "matplotlib", "jinja2", "tqdm"}
 
 
-@pytest.mark.parametrize("script", ["train", "plot"])
-@pytest.mark.parametrize("arguments", [["--help"], ["--hydra-help"], ["--info", "config"], ["nope=3"]])
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        *((script, arguments) for script in ("train", "plot") for arguments in (["--help"], ["nope=3"])),
+        *(("train", arguments) for arguments in (["--hydra-help"], ["--info", "config"])),
+    ],
+)
 def test_help_and_bad_keys_import_nothing_that_takes_long(script, arguments, tmp_path):
     assert not SLOW_TO_IMPORT & imported(script, *arguments, cwd=tmp_path, code=2 if arguments == ["nope=3"] else 0)
 
@@ -318,7 +339,8 @@ def test_what_trains_nothing_imports_nothing_that_takes_long(arguments, tmp_path
     assert not SLOW_TO_IMPORT & imported("train", *arguments, cwd=tmp_path, code=code)
 
 
-def test_finished_conditions_and_studies_that_do_not_exist_are_told_without_slow_imports(trained):
+def test_what_has_nothing_to_do_imports_nothing_slow(trained):
+    """Conditions that are finished and studies that do not exist are answered for without torch and the like."""
     assert not SLOW_TO_IMPORT & imported("train", "method=dpo", *TINY, cwd=trained)
     assert not SLOW_TO_IMPORT & imported("train", "-m", "method=dpo", "env=gap,no_gap", *TINY, cwd=trained)
     assert not SLOW_TO_IMPORT & imported("plot", "study=nope", cwd=trained, code=2)
@@ -341,9 +363,9 @@ def test_a_failing_run_says_so_and_keeps_earlier_results(tmp_path):
     assert not list(folder.glob(".*")), "nothing half-written is left behind"
 
 
-def test_a_knob_that_one_of_the_methods_lacks_is_refused_before_the_first_job(tmp_path):
+def test_a_key_that_one_of_the_methods_lacks_is_refused(tmp_path):
     output = run("train", "-m", "method=rlhf,dpo", "method.rl.steps=10", *TINY, cwd=tmp_path, code=2)
-    assert "method.rl.steps=10: unknown key; keys of method: beta, supervised (with method=dpo)" in output
+    assert "method.rl.steps=10: unknown key; keys of method: beta, policy_fit (with method=dpo)" in output
     assert not (tmp_path / "outputs").exists()
 
 
@@ -358,7 +380,7 @@ def test_user_files_that_are_no_configuration_are_refused(tmp_path):
     assert "complexity_factor" not in run("train", "--config-dir", ".", "env=nothing", "--cfg", "job", cwd=tmp_path)
 
 
-def test_a_method_of_ones_own_needs_one_python_file_and_one_yaml_file(tmp_path):
+def test_an_own_method_is_one_python_and_one_yaml_file(tmp_path):
     (tmp_path / "mine.py").write_text(
         "from dataclasses import dataclass\n"
         "from alignsim.methods.dpo import DPO\n"
@@ -373,7 +395,7 @@ def test_a_method_of_ones_own_needs_one_python_file_and_one_yaml_file(tmp_path):
     run("train", *arguments, cwd=tmp_path, env=path)
     assert list(folders(tmp_path / "outputs" / "default")) == ["slow-gap"]
     output = run("train", *arguments, "method.lrr=3", "method.patience_of_a_saint=x", cwd=tmp_path, env=path, code=2)
-    assert "method.lrr=3: unknown key; keys of method: beta, patience_of_a_saint, supervised" in output
+    assert "method.lrr=3: unknown key; keys of method: beta, patience_of_a_saint, policy_fit" in output
     assert "method.patience_of_a_saint=x: must be a whole number" in output
 
 
@@ -404,18 +426,8 @@ def test_the_configuration_is_found_when_installed_from_a_wheel(tmp_path):
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
-    install = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        "--no-deps",
-        "--target",
-        str(tmp_path / "site"),
-        str(wheel),
-    ]
-    subprocess.run(install, check=True, capture_output=True)
+    with zipfile.ZipFile(wheel) as content:
+        content.extractall(tmp_path / "site")
     shown = subprocess.run(
         [sys.executable, "-c", "from alignsim.cli.main import train; train()", "--cfg", "job", "env=no_gap"],
         cwd=tmp_path,

@@ -18,7 +18,7 @@ from tests.commands import run
 
 KEYS = [
     *flatten(load({"method": {"_target_": "alignsim.methods.rlhf.RLHF"}}).to_plain()),
-    *("env", "model", "method", "seeds", "hydra.sweep.dir", "hydra/launcher", "hydra/sweeper", "hydra", "random"),
+    *("env", "model", "method", "seeds", "hydra.sweep.dir", "hydra/launcher", "hydra/sweeper", "hydra", "search"),
 ]
 NUMBERS = st.one_of(
     st.integers(),
@@ -83,7 +83,8 @@ def assert_short_and_clear(refusal):
     assert all(len(line) < 500 and line.isprintable() for line in lines)
 
 
-RELAXED = settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+RELAXED = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+MANY = settings(RELAXED, max_examples=300)
 
 
 @RELAXED
@@ -96,19 +97,37 @@ def test_any_command_line_is_valid_or_refused(arguments, multirun):
     assert_valid_or_refused(["-m"] * multirun + arguments)
 
 
+@pytest.mark.slow
+@MANY
+@given(st.lists(ARGUMENTS, max_size=4), st.booleans())
+def test_many_command_lines_are_valid_or_refused(arguments, multirun):
+    assert_valid_or_refused(["-m"] * multirun + arguments)
+
+
 @RELAXED
 @given(st.sampled_from(["env", "model", "method", "seeds"]), FILES)
 @example("env", "defaults: [mine]")
 @example("method", "")
 @example("env", "a: .nan")
 def test_any_group_file_is_valid_or_refused(group, content):
+    assert_file_valid_or_refused(group, content)
+
+
+@pytest.mark.slow
+@MANY
+@given(st.sampled_from(["env", "model", "method", "seeds"]), FILES)
+def test_many_group_files_are_valid_or_refused(group, content):
+    assert_file_valid_or_refused(group, content)
+
+
+def assert_file_valid_or_refused(group, content):
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / group).mkdir()
         (Path(folder) / group / "mine.yaml").write_text(content, encoding="utf-8", errors="replace")
         assert_valid_or_refused(["--config-dir", folder, f"{group}=mine"])
 
 
-@RELAXED
+@settings(RELAXED, max_examples=100)
 @given(st.dictionaries(st.one_of(st.sampled_from(KEYS), st.text(max_size=8)), PLAIN, max_size=5))
 def test_any_plain_values_are_valid_or_refused(values):
     try:
@@ -119,12 +138,12 @@ def test_any_plain_values_are_valid_or_refused(values):
     assert load(config.to_plain()) == config
 
 
-TAKEN = ["Größe 1, ü", "日本", "a b", "x" * 100, "-m", "a'b", "a=b"]
+ALLOWED = ["Größe 1, ü", "日本", "a b", "x" * 100, "-m", "a'b", "a=b"]
 REFUSED = ["../../x", "..", "con:", "a\nb", "[1]", "null", "true", "1e3", "x" * 101]
 
 
-@pytest.mark.parametrize(("study", "code"), [*((name, 0) for name in TAKEN), *((name, 2) for name in REFUSED)])
-def test_odd_names_of_studies_are_taken_or_refused(study, code, tmp_path):
+@pytest.mark.parametrize(("study", "code"), [*((name, 0) for name in ALLOWED), *((name, 2) for name in REFUSED)])
+def test_odd_names_of_studies_are_allowed_or_refused(study, code, tmp_path):
     cwd = tmp_path.parent / f"{tmp_path.name}-study"
     cwd.mkdir()
     output = run("train", "method=dpo", f"study={study}", "dry_run=true", cwd=cwd, code=code)

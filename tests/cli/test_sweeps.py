@@ -50,7 +50,7 @@ def state_of(folder):
     return json.loads((folder / "status.json").read_text())["state"]
 
 
-def test_what_is_finished_is_said_in_one_line_without_torch_and_left_alone(tmp_path):
+def test_what_is_finished_takes_one_line_and_is_left_alone(tmp_path):
     run("train", *SWEEP, cwd=tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     output = run_afresh("train", *SWEEP, cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})
@@ -93,7 +93,7 @@ def test_more_seeds_train_only_the_new_ones(tmp_path):
         assert torch.allclose(p[:5], whole["policy"][name], atol=1e-6)
 
 
-def test_a_dry_run_tells_what_would_happen_to_each_condition_and_does_nothing(mine, tmp_path):
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(mine, tmp_path):
     arguments, env = mine
     run("train", *arguments, "env=gap", cwd=tmp_path, env=env)
     run("train", *arguments, "env=no_gap", "seeds.count=1", cwd=tmp_path, env=env)
@@ -111,7 +111,8 @@ def test_a_dry_run_tells_what_would_happen_to_each_condition_and_does_nothing(mi
     assert "torch" not in run("train", "--cfg", "job", "dry_run=true", cwd=tmp_path)
 
 
-def test_a_failing_condition_stops_nothing_is_told_and_tried_again(mine, tmp_path):
+def test_a_condition_that_fails_stops_no_other(mine, tmp_path):
+    """It is reported at the end, and the same command tries it again."""
     arguments, env = mine
     arguments = ["-m", *arguments, "beta=0.5,0.6,0.7", "method.way=works,fails"]
     output = run("train", *arguments, cwd=tmp_path, env=env | {"BROKEN": "fails"}, code=1)
@@ -129,6 +130,20 @@ def test_a_failing_condition_stops_nothing_is_told_and_tried_again(mine, tmp_pat
     output = run("train", *arguments, cwd=tmp_path, env=env)
     assert output.count("\nfinished before") == 3
     assert "6 conditions: 3 finished, 3 skipped" in output
+
+
+def test_a_job_that_composes_to_another_condition_is_refused(mine, tmp_path):
+    """A YAML file may be edited between the check and the job, or say another thing whenever it is read."""
+    arguments, env = mine
+    file = tmp_path / "own" / "method" / "mine.yaml"
+    edit = f"Path({str(file)!r}).write_text('_target_: mine.Mine\\nway: edited\\n')"
+    (tmp_path / "mine.py").write_text(MINE.replace("return super()", f"{edit}; return super()"))
+    output = run("train", "-m", *arguments, "beta=0.5,0.6", cwd=tmp_path, env=env, code=1)
+    assert "2 conditions: 1 failed, 1 finished" in output
+    assert len(folders(tmp_path / "outputs" / "default")) == 1
+    file.write_text("_target_: mine.Mine\nway: ${now:%f}\n")
+    assert "was checked" in run("train", *arguments, "study=single", cwd=tmp_path, env=env, code=1)
+    assert not (tmp_path / "outputs" / "single").exists()
 
 
 def test_a_switch_stops_at_the_first_failure(mine, tmp_path):
@@ -176,7 +191,8 @@ def test_results_of_an_older_format_are_not_mixed_but_named(tmp_path):
     run("plot", cwd=tmp_path)
 
 
-def test_results_of_another_condition_or_with_other_measures_are_not_mixed(tmp_path):
+def test_rows_of_another_condition_are_not_mixed(tmp_path):
+    """Neither are those with other measures."""
     arguments = ["-m", "method=dpo", *TINY, "beta=0.5,0.6"]
     run("train", *arguments, cwd=tmp_path)
     one, other = sorted((tmp_path / "outputs" / "default").glob("*/results.csv"))
@@ -188,7 +204,7 @@ def test_results_of_another_condition_or_with_other_measures_are_not_mixed(tmp_p
     assert "holds results of other measures (kl is missing)" in run("train", *arguments, cwd=tmp_path, code=1)
 
 
-def test_jobs_that_differ_only_in_where_or_how_they_run_are_told_apart(tmp_path):
+def test_jobs_may_differ_only_in_where_or_how_they_run(tmp_path):
     (tmp_path / "outputs" / "x").mkdir(parents=True)
     (tmp_path / "outputs" / "x" / ".locks").touch()
     output = run("train", "-m", "method=dpo", *TINY, "study=x,y", cwd=tmp_path, code=1)
@@ -211,7 +227,7 @@ def test_a_folder_that_cannot_be_read_fails_alone(tmp_path):
     assert "2 conditions: 1 failed, 1 finished" in output
 
 
-def test_seeds_of_a_world_without_a_known_optimum_have_not_diverged(tmp_path):
+def test_without_a_known_optimum_no_seed_has_diverged(tmp_path):
     (tmp_path / "world.py").write_text(
         "from dataclasses import dataclass\nfrom alignsim.envs.simplified import SimplifiedEnvironment\n"
         "@dataclass(frozen=True)\nclass World(SimplifiedEnvironment):\n"
@@ -271,7 +287,7 @@ def test_launchers_give_the_same_results_and_report_failures(launcher, plugin, m
         assert results.read_bytes() == (there / results.parent.name / "results.csv").read_bytes()
 
 
-def test_a_worker_that_is_killed_is_told_and_the_others_are_kept(mine, tmp_path):
+def test_a_killed_worker_is_reported_and_the_rest_kept(mine, tmp_path):
     arguments, env = mine
     (tmp_path / "mine.py").write_text(MINE.replace("raise RuntimeError", "os.kill(os.getpid(), 9); raise RuntimeError"))
     launcher = ["hydra/launcher=processes", "hydra.launcher.n_jobs=2", "threads=1"]  # it trains in the worker itself
@@ -305,16 +321,17 @@ def test_an_optuna_search_runs_and_goes_on(tmp_path):
     assert "learning_rate=-1.0: must be greater than 0" in run("train", *bad, cwd=tmp_path, code=2)
 
 
-def test_random_search_draws_the_same_for_every_method_and_every_time(tmp_path):
+def test_random_search_draws_the_same_for_every_method(tmp_path):
+    """And every time."""
     search = [
-        *("-m", "method=dpo,rlhf", *TINY, "search.num_trials=30", "dry_run=true"),
+        *("-m", "method=dpo,ipo", *TINY, "search.num_trials=30", "dry_run=true"),
         *("method.policy_fit.learning_rate=tag(log,interval(1e-4,1e-1))", "env.n_pairs=int(interval(100,103))"),
     ]
     output = run("train", *search, cwd=tmp_path)
-    found = re.findall(r"(dpo|rlhf) · gap +env.n_pairs=(\d+) +\S+learning_rate=(\S+)", output)
+    found = re.findall(r"(dpo|ipo) · gap +env.n_pairs=(\d+) +\S+learning_rate=(\S+)", output)
     assert len(found) == 60
-    dpo, rlhf = ([draw[1:] for draw in found if draw[0] == method] for method in ("dpo", "rlhf"))
-    assert dpo == rlhf
+    dpo, ipo = ([draw[1:] for draw in found if draw[0] == method] for method in ("dpo", "ipo"))
+    assert dpo == ipo
     assert {n for n, _ in dpo} == {"100", "101", "102", "103"}
     rates = np.log10([float(rate) for _, rate in dpo])
     assert rates.min() > -4
@@ -360,7 +377,16 @@ def test_a_long_list_of_overrides_makes_no_long_folder_name(tmp_path):
 def test_a_terminal_shows_bars(tmp_path):
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-    process = start_afresh("train", "method=dpo", *TINY[:-2], "device=cpu", cwd=tmp_path, stdout=theirs, stderr=theirs)
+    process = start_afresh(
+        "train",
+        "method=dpo",
+        *TINY[:-2],
+        "device=cpu",
+        "method.policy_fit.steps=300",
+        cwd=tmp_path,
+        stdout=theirs,
+        stderr=theirs,
+    )
     os.close(theirs)
     shown, until = b"", time.monotonic() + 60
     while time.monotonic() < until:

@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
@@ -36,6 +35,7 @@ from alignsim.analysis.statistics import (
 )
 from alignsim.analysis.study import Study
 from alignsim.config.claims import Claim
+from alignsim.config.version import package_versions
 from alignsim.runs.storage.versions import CODE
 from alignsim.runs.text import counted
 from alignsim.runs.train_config import to_plain
@@ -278,7 +278,7 @@ def _why_inconclusive(verdict: Verdict, inside: bool, outside: bool) -> str:
 def verdicts_json(study: Study, preregistration: Preregistration, verdicts: Sequence[Verdict]) -> str:
     """Returns the content of `verdicts.json`: the verdicts, how they were reached, and the versions of all code."""
     code = sorted(set(study.rows[CODE].astype(str))) if len(study.rows) else []
-    packages = {name: version(name) for name in ("alignsim", "numpy", "scipy", "pandas")}
+    packages = package_versions("alignsim", "numpy", "scipy", "pandas")
     content = {
         "study": study.name,
         "question": preregistration.question,

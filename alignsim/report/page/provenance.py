@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from importlib.metadata import version
 from typing import Any
 
 import pandas as pd
@@ -12,6 +11,7 @@ import pandas as pd
 from alignsim.analysis.claims.preregistration import Preregistration
 from alignsim.analysis.claims.text import typed_command
 from alignsim.analysis.study import NAMES, Study, condition_keys
+from alignsim.config.version import package_versions
 from alignsim.runs.storage.folder import RunFolder
 from alignsim.runs.storage.state import Status
 from alignsim.runs.text import counted, format_seed_ranges
@@ -61,7 +61,7 @@ def _versions(statuses: Sequence[Status], rows: pd.DataFrame) -> dict[str, set[s
             versions.setdefault(package, set()).add(number)
         versions.setdefault("device", set()).add(status.device)
     versions["seeds"] = {format_seed_ranges(sorted(map(int, rows.seed.unique())))}
-    analyzed = ", ".join(f"{package} {version(package)}" for package in ("alignsim", "numpy", "scipy", "pandas"))
+    analyzed = ", ".join(map(" ".join, package_versions("alignsim", "numpy", "scipy", "pandas").items()))
     return versions | {"summarized with": {analyzed}}
 
 

@@ -15,12 +15,12 @@ import socket
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter
 
+from alignsim.config.version import package_versions
 from alignsim.runs.storage.atomic import (
     CorruptFileError,
     clear_leftovers,
@@ -127,7 +127,7 @@ class RunFolder:
             for name in (RESULTS, HISTORY, WEIGHTS):
                 with contextlib.suppress(FileNotFoundError):
                     (self.path / name).replace(self.path / f"{name}.damaged-{datetime.now():%Y%m%d-%H%M%S}")
-        packages = {name: version(name) for name in ("alignsim", "torch", "numpy")}
+        packages = package_versions("alignsim", "torch", "numpy")
         self._status = Status(
             state="running",
             started=_now(),
