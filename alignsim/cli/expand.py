@@ -137,7 +137,7 @@ def _drawn(overrides: Sequence[Override], draw: int, search: SearchConfig) -> li
     keys = [override.key_or_group for override in overrides if interval_of(override) is not None]
     return [
         drawn(override, draw, search.seed, draw_name(override.key_or_group, keys))
-        if override.key_or_group in keys
+        if interval_of(override) is not None
         else override.input_line or ""
         for override in overrides
     ]

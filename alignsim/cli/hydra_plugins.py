@@ -1,8 +1,8 @@
 """Hydra's plug-ins for sweeps: a sweeper that runs only the jobs that remain, and a launcher whose jobs report.
 
-Which jobs there are, and how one of them is run, is decided in `alignsim.runs.sweep`. Hydra builds these classes from
-its own configuration, into which `SweepCallback` writes them once it is composed; the launcher that the user has chosen
-is kept inside ours, and so works as it is.
+`alignsim.runs.sweep` decides which jobs a sweep has and how one of them is run. Hydra builds these classes from its own
+configuration, into which `SweepCallback` writes them once it is composed; the launcher that the user has chosen works
+unchanged inside ours.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import copy
 import dataclasses
 import logging
 import math
+import os
 import threading
 import time
 import uuid
@@ -27,6 +28,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
+from alignsim.cli.compose import conf_dir
 from alignsim.cli.hydra_compat import PLUGIN_MODULE
 from alignsim.runs.hardware import cores
 from alignsim.runs.job import Job, JobResult
@@ -34,7 +36,7 @@ from alignsim.runs.storage.state import JobState
 from alignsim.runs.sweep import Sweep, Worker
 from alignsim.runs.sweep_log import SweepLog
 
-#: Seconds between two looks at the folders of jobs that run in other processes.
+#: Seconds after which the folders of jobs in other processes are read again.
 FOLLOW_EVERY = 0.5
 
 
@@ -112,7 +114,7 @@ class PlannedSweeper(Sweeper):
     __module__ = PLUGIN_MODULE
 
     def __init__(self, inner: Any) -> None:
-        self._inner = inner
+        """Hydra resolves `inner` to build this; `setup` gets it as it was composed."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Get the launcher."""
@@ -128,7 +130,7 @@ class PlannedSweeper(Sweeper):
         assert self.launcher is not None
         log.to_run, sweep.worker.wait = len(sweep.remaining), False
         self.launcher.launch(sweep.remaining, initial_job_idx=0)
-        busy = {report.key for report in log.results.values() if report.state == "busy"}
+        busy = {result.key for result in log.results.values() if result.state == "busy"}
         if busy:
             log.started, sweep.worker.wait = log.started - len(busy), True
             again = [overrides for overrides in sweep.remaining if sweep.jobs[overrides].key in busy]
@@ -145,7 +147,7 @@ class ReportingLauncher(Launcher):
     __module__ = PLUGIN_MODULE
 
     def __init__(self, inner: Any) -> None:
-        self._settings = inner
+        """Hydra resolves `inner` to build this; `setup` gets it as it was composed."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Get the launcher that was chosen."""
@@ -157,43 +159,52 @@ class ReportingLauncher(Launcher):
         logging.getLogger("optuna").setLevel(logging.WARNING)  # what it says is in the table
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run jobs; what a sweeper gets back of each is its mean regret, or its failure."""
-        sweep, settings, worker = self._sweep, self._settings, self._sweep.worker
-        jobs = [sweep.jobs[key] for key in map(tuple, job_overrides) if key in sweep.jobs]
-        worker.threads = threads_of_a_job(settings.launcher, len(job_overrides))
-        sweep.log.to_run = sweep.log.to_run or int(settings.sweeper.get("n_trials") or 0)
-        if worker.fail_fast and worker.stop_file is None:
-            worker.stop_file = Path(settings.sweep.dir).absolute() / ".locks" / f"stop-{uuid.uuid4().hex}"
-            worker.stop_file.parent.mkdir(parents=True, exist_ok=True)
+        """Run jobs; a sweeper gets back the mean regret of each, or its failure."""
+        self._prepare_worker(len(job_overrides))
         unknown = [JobReturn(overrides=overrides) for overrides in job_overrides]
-        here = str(settings.launcher._target_).endswith(".BasicLauncher")
-        returns: Sequence[JobReturn] = unknown
+        jobs = [self._sweep.jobs[key] for key in map(tuple, job_overrides) if key in self._sweep.jobs]
         try:
-            with contextlib.nullcontext() if here else _following(sweep.log, jobs):
-                returns = self._inner.launch(job_overrides, initial_job_idx)
-        except Exception as error:  # a worker was killed, or the cluster gave up: what became of the jobs?
-            returns = [dataclasses.replace(given, _return_value=error) for given in unknown]
+            with contextlib.nullcontext() if self._in_this_process else _following(self._sweep.log, jobs):
+                returns: Sequence[JobReturn] = self._inner.launch(job_overrides, initial_job_idx)
+        except Exception as error:  # a worker was killed, or the cluster gave up
+            returns = [dataclasses.replace(job, _return_value=error) for job in unknown]
         except KeyboardInterrupt:
-            if not here:
+            if not self._in_this_process:
                 self._noted_all(job_overrides, unknown)
             raise
         return self._noted_all(job_overrides, returns)
 
+    @property
+    def _in_this_process(self) -> bool:
+        return str(self._settings.launcher._target_).endswith(".BasicLauncher")
+
+    def _prepare_worker(self, n_jobs: int) -> None:
+        """Tell the worker what its jobs share: threads, and the file that stops them all."""
+        sweep, settings, worker = self._sweep, self._settings, self._sweep.worker
+        worker.threads = threads_of_a_job(settings.launcher, n_jobs)
+        sweep.log.to_run = sweep.log.to_run or int(settings.sweeper.get("n_trials") or 0)
+        if worker.fail_fast and worker.stop_file is None:
+            worker.stop_file = Path(settings.sweep.dir).absolute() / ".locks" / f"stop-{uuid.uuid4().hex}"
+            worker.stop_file.parent.mkdir(parents=True, exist_ok=True)
+        if not self._in_this_process:
+            _show_checkout()
+
     def _noted_all(self, jobs: Sequence[Sequence[str]], returns: Sequence[JobReturn]) -> list[JobReturn]:
-        return [self._noted(overrides, given) for overrides, given in zip(jobs, returns, strict=True)]
+        return [self._noted(overrides, returned) for overrides, returned in zip(jobs, returns, strict=True)]
 
-    def _noted(self, overrides: Sequence[str], given: JobReturn) -> JobReturn:
-        report = given._return_value
-        if not isinstance(report, JobResult):  # the job broke before or after it was one
-            report = self._found_out(overrides, report)
-        self._sweep.log.note(report)
-        failed = report.state in ("failed", "not run") or not math.isfinite(report.regret)
-        outcome: Any = RuntimeError(report.note or "seeds diverged") if failed else report.regret
+    def _noted(self, overrides: Sequence[str], returned: JobReturn) -> JobReturn:
+        """Note the result of a job; returns what the sweeper gets of it."""
+        result = returned._return_value
+        if not isinstance(result, JobResult):  # the job broke before or after it was one
+            result = self._result_from_folder(overrides, result)
+        self._sweep.log.note(result)
+        failed = result.state in ("failed", "not run") or not math.isfinite(result.regret)
+        outcome: Any = RuntimeError(result.note or "seeds diverged") if failed else result.regret
         status = JobStatus.FAILED if failed else JobStatus.COMPLETED
-        return dataclasses.replace(given, status=status, _return_value=outcome)
+        return dataclasses.replace(returned, status=status, _return_value=outcome)
 
-    def _found_out(self, overrides: Sequence[str], error: object) -> JobResult:
-        """What became of a job that did not report: its folder may tell."""
+    def _result_from_folder(self, overrides: Sequence[str], error: object) -> JobResult:
+        """Returns what became of a job that did not report, as far as its folder shows."""
         job = self._sweep.jobs.get(tuple(overrides))
         note = f"{type(error).__name__}: {error}".replace("\n", " ")[:200] if error else "stopped"
         state: JobState = "failed" if error else "not run"
@@ -205,6 +216,14 @@ class ReportingLauncher(Launcher):
         if state == "failed" and survey.state != "failed" and not job.folder.is_open:
             state = "not run"  # it had not begun when the others were lost
         return job.result(state, survey.note if survey.state == "failed" else note)
+
+
+def _show_checkout() -> None:
+    """Let the Python processes that a launcher starts import alignsim from this checkout, installed or not."""
+    root = conf_dir().parent
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if (root / "alignsim").is_dir() and str(root) not in paths:  # a wheel is where they look anyway
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(root), *filter(None, paths)])
 
 
 def _sweep_of(task_function: TaskFunction) -> Sweep:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,9 @@ import pytest
 
 from alignsim.cli.arguments import checked_command_line
 from alignsim.config.problems import ConfigurationError
+from alignsim.config.version import VERSION
 from alignsim.runs.train_config import load
-from tests.commands import ROOT, TINY, folders, run, run_afresh
+from tests.commands import ROOT, TINY, environment, folders, only_folder, run, run_afresh
 
 
 @pytest.fixture(scope="module")
@@ -420,6 +422,27 @@ def test_a_study_may_have_any_plain_name(tmp_path):
     run("train", "method=dpo", "study=Größe 1, ü", *TINY, cwd=tmp_path)
     run("plot", "study=Größe 1, ü", cwd=tmp_path)
     assert (tmp_path / "outputs" / "Größe 1, ü" / "summary.csv").exists()
+
+
+@pytest.fixture
+def only_dependencies(tmp_path):
+    """A folder of links to all that is installed, but for alignsim and what makes a checkout importable."""
+    folder = tmp_path / "dependencies"
+    folder.mkdir()
+    for installed in reversed([Path(path) for path in sys.path if path.endswith("site-packages")]):
+        for path in installed.iterdir():
+            if not path.name.startswith(("alignsim", "__editable__")) and path.suffix != ".pth":
+                (folder / path.name).unlink(missing_ok=True)
+                (folder / path.name).symlink_to(path)
+    return folder
+
+
+def test_a_checkout_that_is_not_installed_trains(only_dependencies, tmp_path):
+    script = [sys.executable, "-S", ROOT / "scripts" / "train.py", "method=dpo", *TINY, "threads=1"]
+    subprocess.run(script, cwd=tmp_path, env=environment({"PYTHONPATH": str(only_dependencies)}), check=True)
+    status = json.loads((only_folder(tmp_path) / "status.json").read_text())
+    assert status["state"] == "finished"
+    assert status["versions"]["alignsim"] == VERSION
 
 
 def test_the_configuration_is_found_when_installed_from_a_wheel(tmp_path):
