@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import argparse
 import copyreg
+import sys
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, module_from_spec
 from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.plugin import Plugin
 
-#: Hydra builds sweepers and launchers of modules below `hydra_plugins` only, also those that are registered with it: so
-#: the classes in `alignsim.cli.hydra_plugins` say that they are of this module, of which there is no file.
+#: Hydra 1.3 builds only sweepers and launchers whose module is below `hydra_plugins`, and imports them by that name,
+#: also where they are registered. `register_plugins` makes this module; there is no file, which every other Hydra
+#: application of the same Python would import.
 PLUGIN_MODULE = "hydra_plugins._alignsim"
 
 _VERSION = tuple(int(part) for part in hydra.__version__.split(".")[:2])
@@ -37,6 +43,17 @@ def option_parser(error: Callable[[str], None]) -> argparse.ArgumentParser:
     parser = get_args_parser()
     setattr(parser, "error", error)  # noqa: B010 (for mypy)
     return parser
+
+
+def register_plugins(*plugins: type[Plugin]) -> None:
+    """Make Hydra know plug-ins of ours, whose `__module__` must be `PLUGIN_MODULE`."""
+    parent = PLUGIN_MODULE.partition(".")[0]
+    for name in (parent, PLUGIN_MODULE):
+        if name not in sys.modules and (name == PLUGIN_MODULE or find_spec(name) is None):
+            sys.modules[name] = module_from_spec(ModuleSpec(name, None, is_package=name == parent))
+    for plugin in plugins:
+        setattr(sys.modules[PLUGIN_MODULE], plugin.__name__, plugin)
+        Plugins.instance().register(plugin)
 
 
 class _Shared:

@@ -29,7 +29,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
 from alignsim.cli.compose import conf_dir
-from alignsim.cli.hydra_compat import PLUGIN_MODULE
+from alignsim.cli.hydra_compat import PLUGIN_MODULE, register_plugins
 from alignsim.runs.hardware import cores
 from alignsim.runs.job import Job, JobResult
 from alignsim.runs.storage.state import JobState
@@ -64,8 +64,7 @@ class SweepTask:
 
 def hydra_arguments(sweep: Sweep) -> list[str]:
     """Register the plug-ins, and return the overrides with which Hydra uses them for a sweep."""
-    for plugin in (PlannedSweeper, ReportingLauncher):
-        Plugins.instance().register(plugin)
+    register_plugins(PlannedSweeper, ReportingLauncher)
     key = "++hydra.callbacks.alignsim"
     target = f"{SweepCallback.__module__}.{SweepCallback.__qualname__}"
     return [f"{key}._target_={target}", f"{key}.planned={str(bool(sweep.jobs)).lower()}"]

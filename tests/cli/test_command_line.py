@@ -16,7 +16,7 @@ from alignsim.cli.arguments import checked_command_line
 from alignsim.config.problems import ConfigurationError
 from alignsim.config.version import VERSION
 from alignsim.runs.train_config import load
-from tests.commands import ROOT, TINY, environment, folders, only_folder, run, run_afresh
+from tests.commands import ROOT, TINY, environment, folders, run, run_afresh
 
 
 @pytest.fixture(scope="module")
@@ -426,23 +426,25 @@ def test_a_study_may_have_any_plain_name(tmp_path):
 
 @pytest.fixture
 def only_dependencies(tmp_path):
-    """A folder of links to all that is installed, but for alignsim and what makes a checkout importable."""
+    """A folder of links to all that is installed, but for alignsim, what makes it importable, and Hydra's plug-ins."""
     folder = tmp_path / "dependencies"
     folder.mkdir()
     for installed in reversed([Path(path) for path in sys.path if path.endswith("site-packages")]):
         for path in installed.iterdir():
-            if not path.name.startswith(("alignsim", "__editable__")) and path.suffix != ".pth":
+            if not path.name.startswith(("alignsim", "__editable__", "hydra_plugins")) and path.suffix != ".pth":
                 (folder / path.name).unlink(missing_ok=True)
                 (folder / path.name).symlink_to(path)
     return folder
 
 
 def test_a_checkout_that_is_not_installed_trains(only_dependencies, tmp_path):
-    script = [sys.executable, "-S", ROOT / "scripts" / "train.py", "method=dpo", *TINY, "threads=1"]
-    subprocess.run(script, cwd=tmp_path, env=environment({"PYTHONPATH": str(only_dependencies)}), check=True)
-    status = json.loads((only_folder(tmp_path) / "status.json").read_text())
-    assert status["state"] == "finished"
-    assert status["versions"]["alignsim"] == VERSION
+    script = [sys.executable, "-S", ROOT / "scripts" / "train.py", "-m", "method=dpo", "env=gap,no_gap", *TINY]
+    env = environment({"PYTHONPATH": str(only_dependencies)})
+    subprocess.run([*script, "threads=1"], cwd=tmp_path, env=env, check=True)
+    for folder in folders(tmp_path / "outputs" / "default").values():
+        status = json.loads((folder / "status.json").read_text())
+        assert status["state"] == "finished"
+        assert status["versions"]["alignsim"] == VERSION
 
 
 def test_the_configuration_is_found_when_installed_from_a_wheel(tmp_path):
