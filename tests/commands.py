@@ -27,8 +27,8 @@ def environment(more=None):
 
 def start_afresh(script, *arguments, cwd, env=None, **more):
     """Start a script in `cwd` in a new Python, its output and errors in one pipe."""
-    given = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} | more
-    return subprocess.Popen(command(script, *arguments), cwd=cwd, env=environment(env), **given)
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} | more
+    return subprocess.Popen(command(script, *arguments), cwd=cwd, env=environment(env), **settings)
 
 
 def run_afresh(script, *arguments, cwd, code=0, env=None, **more):
@@ -42,8 +42,8 @@ class Copy:
     def __init__(self, script, *arguments, cwd, env=None):
         _, path, *arguments = map(str, command(script, *arguments))
         self.output = tempfile.NamedTemporaryFile()  # noqa: SIM115  closed in communicate
-        told = {"script": path, "arguments": arguments, "cwd": str(cwd), "env": environment(env)}
-        self.pid = _ask(told | {"output": self.output.name})
+        command_line = {"script": path, "arguments": arguments, "cwd": str(cwd), "env": environment(env)}
+        self.pid = _ask(command_line | {"output": self.output.name})
         self.returncode = None
 
     def poll(self, how="poll"):

@@ -132,7 +132,7 @@ class _LineCheck:
             ConfigurationError: with every problem of every job.
         """
         good = self._possible([*(f"{key}={value}" for key, value in self._params.items()), *self._typed])
-        patterns = [o for argument, taken in good.items() for o in taken if self._is_expected(argument, o)]
+        patterns = [o for argument, parsed in good.items() for o in parsed if self._is_expected(argument, o)]
         planner = Planner(self._composition, self._prefix, self._problems)
         if not (self._multirun and self.planned):
             good = planner.without_patterns(good)

@@ -1,4 +1,4 @@
-"""What the YAML files hold and what a job composes to: Hydra's side of a command line, its complaints as problems."""
+"""What the YAML files hold and what a job composes to: calls of Hydra, whose errors become problems."""
 
 from __future__ import annotations
 
@@ -95,8 +95,9 @@ class Composition:
         if "." in key:
             return []
         if key not in self._options:
-            found = self._loader.get_group_options(key, config_name=self._config_name, overrides=self._search_path)
-            self._options[key] = found
+            search_path = self._search_path
+            names = self._loader.get_group_options(key, config_name=self._config_name, overrides=search_path)
+            self._options[key] = names
         return self._options[key]
 
     def is_plain(self, override: Override) -> bool:
@@ -172,18 +173,18 @@ def _is_scalar(argument: str) -> bool:
 
 
 def groups_of(job: list[str]) -> str:
-    """What a job chooses, as it would be typed; its values left out."""
+    """Returns the options that a job chooses, as they would be typed, without its values."""
     return " ".join(argument for argument in job if not argument.startswith("++"))
 
 
 def _problem_of(error: Exception) -> Problem:
-    """A library's complaint about a configuration, on one line."""
-    told = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    if absent := re.match(r"Could not override '([\w/]+)'\. No match in the defaults list", told):
+    """Returns the error of a library about a configuration as a problem of one line."""
+    message = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    if absent := re.match(r"Could not override '([\w/]+)'\. No match in the defaults list", message):
         group, _, part = absent[1].partition("/")
-        message = f"the chosen {group} has no such part" if part else "is no group of this command, see --help"
-        return Problem(absent[1], NO_VALUE, message)
-    if absent := re.match(r"Could not delete from config\. '([\w.]+)' does not exist", told):
+        unknown = f"the chosen {group} has no such part" if part else "is no group of this command, see --help"
+        return Problem(absent[1], NO_VALUE, unknown)
+    if absent := re.match(r"Could not delete from config\. '([\w.]+)' does not exist", message):
         new = " or ".join(f"~{key}" for key in new_keys(absent[1]))
         return renamed(f"~{absent[1]}", NO_VALUE, new) if new else Problem(f"~{absent[1]}", NO_VALUE, "does not exist")
-    return Problem("configuration", NO_VALUE, (told or type(error).__name__)[:300])
+    return Problem("configuration", NO_VALUE, (message or type(error).__name__)[:300])

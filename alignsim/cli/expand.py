@@ -31,56 +31,60 @@ class Planner:
 
     def __init__(self, composition: Composition, prefix: Callable[[str], str], problems: list[Problem]) -> None:
         self._composition, self._prefix, self._problems = composition, prefix, problems
-        self._found: set[str] = set()
+        self._matched: set[str] = set()
 
     def jobs(self, overrides: list[Override]) -> list[list[str]]:
-        """The overrides of each job of a sweep."""
+        """Returns the overrides of each job of a sweep; none, and a problem, where there are too many."""
         patterns = [override for override in overrides if is_pattern(override)]
         rest = [override for override in overrides if not is_pattern(override)]
         intervals = [override for override in overrides if interval_of(override) is not None]
         search = self._search(rest, intervals)
+        n_trials = search.num_trials or 1
         jobs: list[list[str]] = []
-        too_many = Problem("-m", NO_VALUE, f"more than {MOST_JOBS:,} conditions in one command")
-        if (search.num_trials or 1) * math.prod(map(number_of_values, rest)) > MOST_JOBS:
-            self._problems.append(too_many)
-            return jobs
-        for draw in range(search.num_trials or 1):
-            left_out = intervals if search.include_defaults and draw == 0 else []
-            lines = _drawn([override for override in rest if override not in left_out], draw, search)
-            shown = [pattern for pattern in patterns if pattern not in left_out]
+        if n_trials * math.prod(map(number_of_values, rest)) > MOST_JOBS:
+            return self._too_many()
+        for trial in range(n_trials):
+            at_default = intervals if search.include_defaults and trial == 0 else []
+            lines = _drawn([override for override in rest if override not in at_default], trial, search)
             for job in _product(self._composition.parse(lines)):
-                found = [o for pattern in shown for o in self._matches(pattern, job)]
-                if len(jobs) + math.prod(map(number_of_values, found)) > MOST_JOBS:
-                    self._problems.append(too_many)
-                    return []
-                own = self._composition.parse(_drawn(found, draw, search))
+                matches = [o for p in patterns if p not in at_default for o in self._matches(p, job)]
+                if len(jobs) + math.prod(map(number_of_values, matches)) > MOST_JOBS:
+                    return self._too_many()
+                own = self._composition.parse(_drawn(matches, trial, search))
                 jobs += [[*job, *more] for more in _product(own)]
         return jobs
+
+    def _too_many(self) -> list[list[str]]:
+        self._problems.append(Problem("-m", NO_VALUE, f"more than {MOST_JOBS:,} conditions in one command"))
+        return []
 
     def corners(self, overrides: list[Override]) -> list[list[str]]:
         """Two jobs of a sweep that is not known beforehand: the first and the last value of everything."""
         return [[end_of(override, end) for override in overrides] for end in (0, -1)]
 
     def without_patterns(self, arguments: dict[str, list[Override]]) -> dict[str, list[Override]]:
-        """The same with the keys that patterns stand for, for one job or a sweeper that knows no patterns."""
+        """Returns the arguments with keys instead of patterns, for one job or a sweeper that knows no patterns.
+
+        Args:
+            arguments: for each argument that was typed, its override.
+        """
         first, last = self.corners([override for (override,) in arguments.values() if not is_pattern(override)])
-        found = {}
-        for argument, (override,) in arguments.items():
-            found[argument] = [override]
-            if is_pattern(override):
-                found[argument], other = self._matches(override, first), self._matches(override, last)
-                if found[argument] != other:
+        replaced = dict(arguments)
+        for argument, (pattern,) in arguments.items():
+            if is_pattern(pattern):
+                replaced[argument], other = self._matches(pattern, first), self._matches(pattern, last)
+                if replaced[argument] != other:
                     message = "stands for other keys in other jobs of a search: search one method at a time"
-                    self._problems.append(Problem(as_typed(override.key_or_group), typed_value(override), message))
-        return found
+                    self._problems.append(Problem(as_typed(pattern.key_or_group), typed_value(pattern), message))
+        return replaced
 
     def note_patterns_in_vain(self, patterns: list[Override]) -> None:
-        """Note those that may stand for nothing in a job, and stood for nothing in any."""
-        vain = [o for o in patterns if is_optional(o) and o.key_or_group not in self._found]
+        """Note the optional patterns that stand for nothing in any job."""
+        vain = [o for o in patterns if is_optional(o) and o.key_or_group not in self._matched]
         self._problems += [no_match(pattern, self._composition.keys_seen, "") for pattern in vain]
 
     def _search(self, overrides: list[Override], intervals: list[Override]) -> SearchConfig:
-        """How the intervals of a sweep are drawn; one draw where there are none."""
+        """Returns how the intervals of a sweep are drawn; where it has none, there is one trial."""
         if not intervals:
             return SearchConfig()
         fixed = [override.input_line or "" for override in overrides if not override.is_sweep_override()]
@@ -97,20 +101,20 @@ class Planner:
         return search
 
     def _matches(self, pattern: Override, job: list[str]) -> list[Override]:
-        """An override for each key that a pattern stands for in a job and the job does not set by itself."""
+        """Returns an override for each key that a pattern stands for in a job and that the job does not set itself."""
         keys = self._composition.keys(job)
-        found = matching(pattern, keys)
-        self._found |= {pattern.key_or_group} if found else set()
-        if keys and not found and not is_optional(pattern):
+        matches = matching(pattern, keys)
+        self._matched |= {pattern.key_or_group} if matches else set()
+        if keys and not matches and not is_optional(pattern):
             self._problems.append(no_match(pattern, keys, groups_of(job)))
         own = {argument.lstrip("+").partition("=")[0] for argument in job}
         return self._composition.parse(
-            [f"{self._prefix(key)}{key}={typed_value(pattern)}" for key in found if key not in own]
+            [f"{self._prefix(key)}{key}={typed_value(pattern)}" for key in matches if key not in own]
         )
 
 
 def number_of_values(override: Override) -> int:
-    """How many values an override has, an interval one; they are not listed."""
+    """Returns how many values an override has, without listing them; an interval counts as one."""
     if not override.is_sweep_override() or interval_of(override) is not None:
         return 1
     sweep = override.value()
@@ -122,7 +126,7 @@ def number_of_values(override: Override) -> int:
 
 
 def _product(overrides: Sequence[Override]) -> list[list[str]]:
-    """Every combination of choices in the order of Hydra's basic sweeper: the last override varies fastest."""
+    """Returns every combination of choices in the order of Hydra's basic sweeper: the last override varies fastest."""
     choices: dict[str, list[str]] = {}
     for override in overrides:
         key = override.get_key_element()
@@ -132,11 +136,11 @@ def _product(overrides: Sequence[Override]) -> list[list[str]]:
     return [list(job) for job in itertools.product(*choices.values())]
 
 
-def _drawn(overrides: Sequence[Override], draw: int, search: SearchConfig) -> list[str]:
-    """Overrides as they were typed, but for intervals, which are drawn from."""
+def _drawn(overrides: Sequence[Override], trial: int, search: SearchConfig) -> list[str]:
+    """Returns overrides as they were typed, but for intervals: each has the value of this trial."""
     keys = [override.key_or_group for override in overrides if interval_of(override) is not None]
     return [
-        drawn(override, draw, search.seed, draw_name(override.key_or_group, keys))
+        drawn(override, trial, search.seed, draw_name(override.key_or_group, keys))
         if interval_of(override) is not None
         else override.input_line or ""
         for override in overrides
@@ -144,7 +148,7 @@ def _drawn(overrides: Sequence[Override], draw: int, search: SearchConfig) -> li
 
 
 def end_of(override: Override, end: int) -> str:
-    """An override with the first or the last value of its sweep."""
+    """Returns an override with the first (0) or the last (-1) value of its sweep."""
     if (interval := interval_of(override)) is not None:
         return f"{override.get_key_element()}={(interval.low, interval.high)[end]}"
     if isinstance(sweep := override.value(), RangeSweep):

@@ -1,6 +1,6 @@
-"""The two commands, train and plot: what the user typed, checked, run, and answered on the screen.
+"""The two commands, train and plot: each checks what the user typed, runs it, and ends with an exit code.
 
-What takes long to import is imported when it is known to be needed: help and a bad key are answered before.
+Modules that take long to import are imported when they are needed; help and a bad key need none of them.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from alignsim.runs.train_config import load
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end, as clusters do: it stops as at Ctrl-C."""
+    """The process got SIGTERM, as clusters send it; it stops as at Ctrl-C."""
 
 
 def train() -> None:
     """Train what the command line says: `python scripts/train.py --help`."""
-    with _errors_told(), _stopped_by_sigterm():
+    with _errors_as_exit_codes(), _stopped_by_sigterm():
         if _migrates(sys.argv[1:]):
             return
         share_config_store()
@@ -45,7 +45,7 @@ def train() -> None:
         if not line.runs:
             _in_hydra("train", line.arguments, _nothing)
             return
-        from alignsim.cli.train import run_command  # with all that only those need who train
+        from alignsim.cli.train import run_command  # which imports all that training needs
 
         command = shlex.join(["train", *sys.argv[1:]])
         if not run_command(line, command, partial(_in_hydra, "train")):
@@ -65,18 +65,18 @@ def _migrates(arguments: list[str]) -> bool:
 
 def _in_hydra(name: str, arguments: list[str], task: Callable[[DictConfig], object]) -> None:
     """Let Hydra run a task, or show what it was asked for."""
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on, and they are told here
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on, and they are printed here
     sys.argv[1:] = arguments
     hydra.main(config_path=str(conf_dir()), config_name=name, **MAIN_SETTINGS)(task)()
 
 
 def _nothing(values: DictConfig) -> None:
-    """What is run where Hydra only shows something."""
+    """Do nothing: the task where Hydra only shows something."""
 
 
 def plot() -> None:
     """Draw a study: `python scripts/plot.py --help`."""
-    with _errors_told():
+    with _errors_as_exit_codes():
         share_config_store()
         _in_hydra("plot", checked_command_line(sys.argv[1:], "plot", existing_study).arguments, _plot_study)
 
@@ -85,7 +85,7 @@ def existing_study(values: Mapping[str, Any]) -> Path:
     """The folder of the study that the plain values of `conf/plot.yaml` name.
 
     Raises:
-        ConfigurationError: with every problem that was found; for an unknown study, with those that exist.
+        ConfigurationError: with every problem; for an unknown study, with those that exist.
     """
     problems: list[Problem] = []
     settings = check(PlotSettings, values, "", problems)
@@ -98,13 +98,13 @@ def existing_study(values: Mapping[str, Any]) -> Path:
             return root / settings.study
         folders = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
         studies = [name for name in folders if not name.startswith(".")]
-        there = f"{root} has {', '.join(studies)}" if studies else f"{root} has no studies yet"
-        problems.append(Problem("study", settings.study, f"does not exist; {there}"))
+        existing = f"{root} has {', '.join(studies)}" if studies else f"{root} has no studies yet"
+        problems.append(Problem("study", settings.study, f"does not exist; {existing}"))
     raise ConfigurationError(problems)
 
 
 @contextlib.contextmanager
-def _errors_told() -> Iterator[None]:
+def _errors_as_exit_codes() -> Iterator[None]:
     """Bad input ends with exit code 2, files that cannot be read or written with 1, Ctrl-C with 130."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -121,13 +121,15 @@ def _errors_told() -> Iterator[None]:
         print(f"cannot read or write: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt as stop:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is ending already
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the ending
         print("stopped; what is finished is kept, and the same command goes on from here", file=sys.stderr)
         sys.exit(143 if isinstance(stop, Terminated) else 130)
 
 
 @contextlib.contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into `Terminated`."""
+
     def stop(number: int, frame: FrameType | None) -> None:
         raise Terminated
 
@@ -144,7 +146,7 @@ def _plot_study(values: DictConfig) -> None:
 
     settings = plain_values(values)
     changed = [f"{key}={value}" for key, value in settings.items() if value != getattr(PlotSettings(), key)]
-    with _errors_told():  # here already, because Hydra would add a line of its own
+    with _errors_as_exit_codes():  # here already, because Hydra would add a line of its own
         folder = existing_study(settings)
         if not report_study(folder, shlex.join(["plot", *changed]), PlotSettings(**settings).baseline):
             sys.exit(1)

@@ -1,4 +1,4 @@
-"""What `train` does with a command line that is known to be good: its jobs planned, its claims registered, all run."""
+"""What `train` does with a checked command line: plan the jobs, register the claims, let Hydra run the jobs."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _refuse(worker: Worker, job: Job, planned: str) -> JobResult:
 
 
 def _plan(sweep: Sweep, line: CommandLine) -> None:
-    """What is known beforehand of the jobs of a command."""
+    """Give the sweep its jobs, as far as they are known before they run."""
     jobs = {tuple(job.overrides): job_of(job.config, job.choices, job.overrides) for job in line.jobs}
     if line.planned:
         _check_claims(list(jobs.values()), line)
@@ -96,7 +96,7 @@ def _plan(sweep: Sweep, line: CommandLine) -> None:
 
 
 def _check_claims(jobs: Sequence[Job], line: CommandLine) -> None:
-    """Refuse claims that could not be judged; where the user trains a part of what a preset sweeps, only say so."""
+    """Refuse claims that could not be judged; where the user trains only a part of what a preset sweeps, print them."""
     claims = jobs[0].config.run.claims
     if problems := problems_of(claims, [job.values for job in jobs]) if claims else []:
         if not line.narrowed:
@@ -105,12 +105,12 @@ def _check_claims(jobs: Sequence[Job], line: CommandLine) -> None:
 
 
 def _register_claims(line: CommandLine, command: str) -> None:
-    """Write down what is predicted of each study, before anything is trained."""
+    """Register the claims of each study, before anything is trained."""
     studies = {Path(job.config.run.output_dir, job.config.run.study): job.config.run for job in line.jobs}
     for folder, run in studies.items():
         if run.claims or run.question:
-            for told in register(folder, run.question, run.claims, run.seeds.count, command):
-                print(told)
+            for message in register(folder, run.question, run.claims, run.seeds.count, command):
+                print(message)
 
 
 def job_of(config: TrainConfig, choices: Mapping[str, str], overrides: Sequence[str], root: Path = Path()) -> Job:
@@ -125,10 +125,10 @@ def job_of(config: TrainConfig, choices: Mapping[str, str], overrides: Sequence[
     method, env = (choices[group].replace("/", "-") for group in NAMED_BY)
     key = tuple(override for override in overrides if not override.lstrip("+~").startswith("hydra"))
     changes = {change.partition("=")[0]: change for change in (override.lstrip("+") for override in key)}.values()
-    return Job(config, method, env, key, tuple(change for change in changes if _tells_jobs_apart(change)), root)
+    return Job(config, method, env, key, tuple(change for change in changes if _distinguishes_jobs(change)), root)
 
 
-def _tells_jobs_apart(change: str) -> bool:
-    """Whether people want to see an override beside the names of the method and the environment."""
+def _distinguishes_jobs(change: str) -> bool:
+    """Whether an override is shown beside the names of the method and the environment."""
     key = change.partition("=")[0]
     return key not in ("method", "env", "checkpoint_every") and key.partition(".")[0] not in FOR_THE_WHOLE_SWEEP
