@@ -13,6 +13,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from alignsim.cli.hydra_compat import VERSION_BASE
 from alignsim.cli.reference import rows, yaml_comments
 from alignsim.config.checking import import_class
 from alignsim.config.claims import Claim
@@ -67,7 +68,7 @@ def option(path):
 def composed(group, name):
     """Returns the plain values of a run that chooses this option."""
     above = [BELOW[group]] if group in BELOW else []
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
         config = compose("train", overrides=[*above, f"{group}={name}"])
     return OmegaConf.to_container(config, resolve=True)
 

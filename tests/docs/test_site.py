@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from alignsim.config.moved import MODULES
+from alignsim.config.renames import RENAMED_KEYS
 from tests.docs.texts import PAGES, ROOT
 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -57,6 +59,13 @@ def test_modules_classes_and_files_that_a_page_names_exist(page):
     for path in re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.(?:py|yaml))`", PAGES[page]):
         places = [ROOT / path, ROOT / "alignsim" / path, ROOT / "conf" / path]
         assert any(place.exists() for place in places) or "my_" in path, path
+
+
+def test_the_changelog_names_every_old_key_and_module():
+    named = set(re.findall(r"[\w.]+", PAGES["CHANGELOG.md"]))
+    modules = {name.removeprefix("alignsim.") for name in MODULES}
+    assert {name for name in modules if name not in named and name.partition(".")[0] not in named} == set()
+    assert {row.old.rpartition(".")[2] for row in RENAMED_KEYS} <= {word for name in named for word in name.split(".")}
 
 
 @pytest.mark.slow
