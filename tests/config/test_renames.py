@@ -191,6 +191,30 @@ def test_an_old_argument_is_refused_with_the_new_one(schema, old, new):
     assert new in str(caught.value)
 
 
+OWN_CLASSES = [
+    (SimplifiedEnvironment, {"read": lambda self, tokens: tokens}, "tokens_to_content"),
+    (SimplifiedEnvironment, {"write": lambda self, content: content}, "content_to_tokens"),
+    (SimplifiedEnvironment, {"label_noise": 0.1}, "labels"),
+    (DPO, {"phase": "mine"}, "stage"),
+    (DPO, {"__annotations__": {"supervised": "int"}}, "policy_fit"),
+    (RLHF, {"__annotations__": {"supervised": "int"}}, "reward_fit"),
+    (RLOO, {"losses": lambda self, batch: batch}, "loss"),
+]
+
+
+@pytest.mark.parametrize(("base", "members", "new"), OWN_CLASSES, ids=[f"{b.__name__}.{n}" for b, _, n in OWN_CLASSES])
+def test_an_own_class_with_an_old_name_is_refused(base, members, new):
+    """Nothing would ask for it: the class would silently be another one."""
+    with pytest.raises(TypeError) as caught:
+        type("Own", (base,), members)
+    assert str(caught.value).endswith(f": is now {new}")
+
+
+def test_an_own_class_may_use_names_that_its_base_never_had():
+    own = type("Own", (DPO,), {"__annotations__": {"prompts": "int", "losses": "int"}, "read": None, "prefix": 1})
+    assert issubclass(own, DPO)
+
+
 def test_configurations_are_still_copied_and_pickled():
     config = DPO(beta=0.3)
     assert copy.deepcopy(config) == pickle.loads(pickle.dumps(config)) == config
