@@ -26,7 +26,7 @@ from alignsim.cli.arguments import checked_command_line
 from alignsim.cli.compose import conf_dir, plain_values
 from alignsim.cli.hydra_compat import MAIN_SETTINGS, share_config_store
 from alignsim.config.checking import check
-from alignsim.config.problems import ConfigurationError, Problem
+from alignsim.config.problems import ConfigurationError, OldKeyProblem, Problem
 from alignsim.config.settings import PlotSettings
 from alignsim.runs.train_config import load
 
@@ -113,6 +113,8 @@ def _errors_as_exit_codes() -> Iterator[None]:
         yield
     except (ConfigurationError, HydraException, OmegaConfBaseException) as error:
         print(error, file=sys.stderr)
+        if any(isinstance(problem, OldKeyProblem) for problem in getattr(error, "problems", ())):
+            print("python scripts/train.py migrate=FILE gives the keys of a YAML file their new names", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # whoever read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -82,7 +82,7 @@ def _migrate_file(path: Path) -> bool:
     if changes:
         backup, new = next(name for name in _backups(path) if not name.exists()), migration.new_text.encode()
         write_atomically({backup: lambda aside: aside.write_bytes(content)})
-        write_atomically({path: lambda aside: aside.write_bytes(new)})
+        write_atomically({path.resolve(): lambda aside: aside.write_bytes(new)})
         print(f"{path}: {len(changes)} changes; as it was: {backup}")
     else:
         print(f"{path}: {'not changed' if migration.left else 'up to date'}")

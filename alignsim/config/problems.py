@@ -54,8 +54,6 @@ class ConfigurationError(ValueError):
         self.problems = list({str(p): p for p in problems}.values())
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
         lines = [f"{count} in the configuration, nothing was run:", *(f"  {p}" for p in self.problems)]
-        if any(isinstance(problem, OldKeyProblem) for problem in self.problems):
-            lines.append("python scripts/train.py migrate=FILE gives the keys of a YAML file their new names")
         super().__init__("\n".join(lines))
 
 

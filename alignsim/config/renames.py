@@ -5,8 +5,12 @@ No other module knows an old key. Modules, classes and functions that moved are 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
+
+#: The attribute of a dataclass that names its fields.
+_FIELDS = "__dataclass_fields__"
 
 
 class RenamedKey(NamedTuple):
@@ -110,6 +114,32 @@ def new_key(key: str, depth: int, allowed: Iterable[str]) -> str | None:
     return next((new for new in new_keys(key) if new.split(".")[depth] in names), None)
 
 
+#: By the name of a base class: what a user's subclass may still define under an old name, beside fields.
+OLD_MEMBERS = {
+    "Environment": {"read": "tokens_to_content", "write": "content_to_tokens"},
+    "DirectMethod": {"phase": "stage"},
+    "PolicyOptimizer": {"losses": "loss", "stage": "learner"},
+}
+
+
+def refuse_old_members(schema: type) -> None:
+    """Refuse a class that defines a field or a method by an old name, which nothing would ask for any more.
+
+    Args:
+        schema: the class; names count as old where its bases have the new one and not the old one.
+
+    Raises:
+        TypeError: it does; the text names the new name.
+    """
+    bases = schema.__mro__[1:]
+    inherited = {name for base in bases for name in (*vars(base), *getattr(base, _FIELDS, ()))}
+    members = {old: new for base in bases for old, new in OLD_MEMBERS.get(base.__name__, {}).items()}
+    for name in {**vars(schema), **inspect.get_annotations(schema)}:
+        news = [members.get(name, ""), *(field for field, _ in _OLD_FIELDS.get(name, ()))]
+        if name not in inherited and (new := next((new for new in news if new in inherited), None)) is not None:
+            raise TypeError(f"{schema.__name__}.{name}: is now {new}")
+
+
 def refuse_old_fields(schema: type, given: Mapping[str, Any]) -> None:
     """Refuse arguments of a configuration class that have another name now.
 
@@ -122,7 +152,7 @@ def refuse_old_fields(schema: type, given: Mapping[str, Any]) -> None:
     """
     if _OLD_FIELDS.keys().isdisjoint(given):
         return
-    fields: Mapping[str, Any] = getattr(schema, "__dataclass_fields__", {})
+    fields: Mapping[str, Any] = getattr(schema, _FIELDS, {})
     for name in given:
         new = next((instead for field, instead in _OLD_FIELDS.get(name, ()) if field in fields), None)
         if new is not None and name not in fields:

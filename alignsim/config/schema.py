@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim.config.problems import Problem
-from alignsim.config.renames import refuse_old_fields
+from alignsim.config.renames import refuse_old_fields, refuse_old_members
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -25,6 +25,15 @@ STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, validate_d
 
 class Configuration:
     """The base of all configuration classes whose fields had other names: those are refused with the new ones."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """A subclass is defined.
+
+        Raises:
+            TypeError: it defines a field or a method that has another name now.
+        """
+        super().__init_subclass__(**kwargs)
+        refuse_old_members(cls)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """An instance that `__init__` has not filled yet.

@@ -88,7 +88,6 @@ def test_an_old_key_is_refused_with_the_new_one(values, old, new):
     (problem,) = caught.value.problems
     assert problem.key == old
     assert new in problem.message
-    assert "migrate=FILE" in str(caught.value)
 
 
 def test_a_key_of_that_name_elsewhere_is_no_old_key():
@@ -133,6 +132,7 @@ def test_an_old_key_on_the_command_line_stops_it(arguments, new, tmp_path):
     assert output.startswith(f"{len(new)} problem")
     for key in new:
         assert f": is now {key}\n" in output
+    assert "migrate=FILE" in output
     assert not list(tmp_path.iterdir())
 
 
@@ -189,6 +189,30 @@ def test_an_old_argument_is_refused_with_the_new_one(schema, old, new):
         schema(**{old: 1})
     assert f"{schema.__name__}({old}=...)" in str(caught.value)
     assert new in str(caught.value)
+
+
+OWN_CLASSES = [
+    (SimplifiedEnvironment, {"read": lambda self, tokens: tokens}, "tokens_to_content"),
+    (SimplifiedEnvironment, {"write": lambda self, content: content}, "content_to_tokens"),
+    (SimplifiedEnvironment, {"label_noise": 0.1}, "labels"),
+    (DPO, {"phase": "mine"}, "stage"),
+    (DPO, {"__annotations__": {"supervised": "int"}}, "policy_fit"),
+    (RLHF, {"__annotations__": {"supervised": "int"}}, "reward_fit"),
+    (RLOO, {"losses": lambda self, batch: batch}, "loss"),
+]
+
+
+@pytest.mark.parametrize(("base", "members", "new"), OWN_CLASSES, ids=[f"{b.__name__}.{n}" for b, _, n in OWN_CLASSES])
+def test_an_own_class_with_an_old_name_is_refused(base, members, new):
+    """Nothing would ask for it: the class would silently be another one."""
+    with pytest.raises(TypeError) as caught:
+        type("Own", (base,), members)
+    assert str(caught.value).endswith(f": is now {new}")
+
+
+def test_an_own_class_may_use_names_that_its_base_never_had():
+    own = type("Own", (DPO,), {"__annotations__": {"prompts": "int", "losses": "int"}, "read": None, "prefix": 1})
+    assert issubclass(own, DPO)
 
 
 def test_configurations_are_still_copied_and_pickled():
