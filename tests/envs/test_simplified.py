@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from alignsim import SimplifiedEnvironment
 from alignsim.envs.labels import BradleyTerry, Deterministic
+from alignsim.envs.references import Tilted
 from alignsim.envs.simplified import windows
 
 SEEDS = (0, 3, 11)
@@ -168,12 +169,10 @@ def test_a_seed_sees_the_same_world_in_any_company():
         ({"reward_scale": -1.0}, "greater than 0"),
         ({"n_pairs": 1}, "at least one pair"),
         ({"validation_fraction": 0.999}, "at least one pair"),
-        ({"preferences": "plackett_luce"}, "'bradley_terry' or 'deterministic'"),
-        ({"reference_tilt": float("inf")}, "finite"),
-        ({"reference_tilt": "uniform"}, "valid number"),
+        ({"labels": "plackett_luce"}, "Labels"),
+        ({"reference": "uniform"}, "Reference"),
         ({"coverage": 0.0}, "greater than 0"),
         ({"coverage": 1.1}, "less than or equal to 1"),
-        ({"label_noise": 0.6}, "less than or equal to 0.5"),
         ({"seeds": ()}, "at least 1"),
         ({"n_pairs": 3.5}, "valid integer"),
         ({"gap": 2}, "Unexpected keyword"),
@@ -182,6 +181,22 @@ def test_a_seed_sees_the_same_world_in_any_company():
 def test_values_out_of_range_are_refused(change, told):
     with pytest.raises(ValidationError, match=told):
         small(**change)
+
+
+@pytest.mark.parametrize(
+    ("component", "change"),
+    [
+        (BradleyTerry, {"flip_probability": 0.6}),
+        (Deterministic, {"flip_probability": -0.1}),
+        (Tilted, {"tilt": float("inf")}),
+        (Tilted, {"tilt": 101.0}),
+        (Tilted, {"tilt": "uniform"}),
+    ],
+)
+def test_components_out_of_range_are_refused(component, change):
+    with pytest.raises(ValidationError) as refused:
+        component(**change)
+    assert [error["loc"] for error in refused.value.errors()] == [tuple(change)]
 
 
 @pytest.mark.parametrize("shape", [(4,), (5, 4), (4, 5, 4), (2, 3, 4, 4), (2, 3, 4, 4, 4)])
