@@ -22,8 +22,8 @@ Model = TypeVar("Model", bound=StackedModel)
 #: From a model and a batch of pairs to the loss of each pair, (S, B), in whatever that loss is counted.
 PairLoss = Callable[[Model, Preferences], "torch.Tensor"]
 
-#: Validation pairs that are evaluated together: bounds memory, stays in cache.
-_PAIRS_AT_ONCE = 128
+#: Pairs that are evaluated together without gradients: this bounds memory and stays in the cache.
+PAIRS_AT_ONCE = 128
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -174,7 +174,7 @@ class ActiveSeeds(Generic[Model]):
         self.seed_indices = torch.arange(len(everyone.env.seeds)) if state is None else state["seed_indices"]
         self.model, self._loss = everyone.select_seeds(self.seed_indices), loss
         data = data.select_seeds(self.seed_indices)
-        self._validation = [part.to_feature_major() for part in data.validation.split(_PAIRS_AT_ONCE)]
+        self._validation = [part.to_feature_major() for part in data.validation.split(PAIRS_AT_ONCE)]
         self.minibatches = Minibatches(data.train, self.model.env.streams, config.batch_size)
         self.optimizer, self.step = StackedAdamW(self.model.parameters, config), 0
         if state is None:
@@ -262,5 +262,5 @@ class Minibatches:
         epoch, index = divmod(step, len(self._pairs) // self._size)
         if epoch != self._epoch:
             order = self._streams.permutation("minibatches", len(self._pairs), epoch)
-            self._shuffled, self._epoch = self._pairs.rows((self._first_rows + order).flatten()), epoch
+            self._shuffled, self._epoch = self._pairs.select_rows((self._first_rows + order).flatten()), epoch
         return self._shuffled[index * self._size : (index + 1) * self._size]
