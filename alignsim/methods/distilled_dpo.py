@@ -14,7 +14,7 @@ from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import PreferenceData, Preferences
 from alignsim.methods.base import TrainingInputs
-from alignsim.methods.dpo import labeled_dpo_loss
+from alignsim.methods.losses import labeled_dpo_loss
 from alignsim.methods.on_policy import Reward
 from alignsim.methods.optimizer import tuned
 from alignsim.methods.preference_fit import PAIRS_AT_ONCE, PreferenceFitConfig, fit_to_preferences

@@ -11,40 +11,10 @@ from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import TemperedMethod
+from alignsim.methods.losses import kto_loss, reference_point
 from alignsim.methods.optimizer import tuned
 from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.policy import PolicyModel
-
-#: Of desirable and of undesirable responses.
-Weights = tuple[float, float]
-
-
-def kto_loss(
-    log_ratio: torch.Tensor, is_desirable: torch.Tensor, reference_point: torch.Tensor, beta: float, weights: Weights
-) -> torch.Tensor:
-    """w_y [1 - sigmoid(beta (r - z0))] where y is desirable, w_y [1 - sigmoid(beta (z0 - r))] where not, elementwise.
-
-    Ethayarajh et al. 2024, equation 8, r = log pi(y|x) - log ref(y|x).
-
-    Args:
-        log_ratio: r, any shape.
-        is_desirable: whether each response is, broadcastable to it.
-        reference_point: z0, an estimate of KL(pi || ref), 0 or above, without gradient, broadcastable.
-        beta: how fast the value saturates, above 0.
-        weights: w of desirable and of undesirable responses.
-    """
-    margin = beta * (log_ratio - reference_point)
-    missed = torch.sigmoid(torch.where(is_desirable, -margin, margin))
-    # two numbers in one `where` would be of 32 bits, whatever the log-ratios are of
-    return torch.where(is_desirable, weights[0] * missed, weights[1] * missed)
-
-
-def reference_point(mismatched_log_ratio: torch.Tensor) -> torch.Tensor:
-    """The estimate z0 = max(0, mean log pi/ref) over responses to other prompts, (S, B, K) -> (S, 1, 1).
-
-    Ethayarajh et al. 2024, section 4: biased, but cheap; no gradient goes through it.
-    """
-    return mismatched_log_ratio.detach().mean((1, 2), keepdim=True).clamp(min=0)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
 from alignsim.methods.base import Method, Monitor, TrainingInputs, TrainingResult
-from alignsim.methods.dpo import labeled_dpo_loss
+from alignsim.methods.losses import labeled_dpo_loss
 from alignsim.methods.on_policy import Batch, OnPolicyConfig, Reward, SampledLearner, train_on_policy
 from alignsim.methods.optimizer import tuned
 from alignsim.methods.preference_fit import PreferenceFitConfig

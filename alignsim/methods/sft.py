@@ -10,17 +10,10 @@ from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import DirectMethod
+from alignsim.methods.losses import sft_loss
 from alignsim.methods.optimizer import tuned
 from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.policy import PolicyModel
-
-
-def sft_loss(chosen_log_prob: torch.Tensor) -> torch.Tensor:
-    """-log pi(y|x) of the chosen responses, in nats for a response, elementwise.
-
-    Ouyang et al. 2022, step 1, on the responses that preferences chose.
-    """
-    return -chosen_log_prob
 
 
 @dataclass(frozen=True, config=STRICT)

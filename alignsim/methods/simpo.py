@@ -11,25 +11,10 @@ from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import DirectMethod, log_probs
+from alignsim.methods.losses import simpo_loss
 from alignsim.methods.optimizer import tuned
 from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.policy import PolicyModel
-
-
-def simpo_loss(
-    chosen_mean_log_prob: torch.Tensor, rejected_mean_log_prob: torch.Tensor, beta: float, gamma: float
-) -> torch.Tensor:
-    """-log sigmoid(beta [m(chosen) - m(rejected)] - gamma), m = log pi(y|x) / |y|, in nats, elementwise.
-
-    Meng et al. 2024, equation 6: the margin gamma is outside beta. Libraries that take gamma / beta mean this gamma.
-
-    Args:
-        chosen_mean_log_prob: log pi(y|x) / |y| of the chosen responses, any shape.
-        rejected_mean_log_prob: the same of the rejected ones.
-        beta: scale, above 0; not a weight of a KL term.
-        gamma: margin, 0 or above.
-    """
-    return -torch.nn.functional.logsigmoid(beta * (chosen_mean_log_prob - rejected_mean_log_prob) - gamma)
 
 
 @dataclass(frozen=True, config=STRICT)

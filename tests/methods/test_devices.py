@@ -6,7 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from alignsim import PolicyModel, RewardModel, SimplifiedEnvironment
 from alignsim.methods.base import Monitor
-from alignsim.methods.dpo import dpo_loss
+from alignsim.methods.losses import dpo_loss
 from alignsim.methods.preference_fit import ActiveSeeds, PreferenceFitConfig, fit_to_preferences
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.models.linear import Linear

@@ -19,7 +19,8 @@ from alignsim.methods.cdpo import CDPO
 from alignsim.methods.direct import DirectMethod
 from alignsim.methods.dpo import DPO
 from alignsim.methods.ipo import IPO
-from alignsim.methods.kto import KTO, kto_loss, reference_point
+from alignsim.methods.kto import KTO
+from alignsim.methods.losses import kto_loss, reference_point
 from alignsim.methods.orpo import ORPO
 from alignsim.methods.preference_fit import ActiveSeeds, PreferenceFitConfig
 from alignsim.methods.robust_dpo import RobustDPO

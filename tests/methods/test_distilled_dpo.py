@@ -7,7 +7,8 @@ from alignsim.envs.labels import BradleyTerry
 from alignsim.envs.rng import Streams
 from alignsim.methods.base import Monitor, TrainingInputs
 from alignsim.methods.distilled_dpo import DistilledDPO, with_rewards
-from alignsim.methods.dpo import DPO, labeled_dpo_loss
+from alignsim.methods.dpo import DPO
+from alignsim.methods.losses import labeled_dpo_loss
 from alignsim.methods.preference_fit import Minibatches, PreferenceFitConfig
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import RLHF

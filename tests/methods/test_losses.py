@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
-from alignsim.methods.dpo import dpo_loss
 from alignsim.methods.losses import (
     bradley_terry_loss,
+    dpo_loss,
     group_normalized_advantage,
     k3_kl,
     kl_penalized_reward,

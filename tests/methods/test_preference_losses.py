@@ -5,17 +5,23 @@ import math
 import pytest
 import torch
 
+import alignsim.methods.rl.rloo
 from alignsim.config.checking import import_class
 from alignsim.envs.simplified import SimplifiedEnvironment
-from alignsim.methods.cdpo import cdpo_loss
-from alignsim.methods.dpo import DPO, dpo_loss
-from alignsim.methods.ipo import ipo_loss
-from alignsim.methods.kto import KTO, kto_loss, reference_point
-from alignsim.methods.orpo import orpo_loss
-from alignsim.methods.robust_dpo import robust_dpo_loss
-from alignsim.methods.sft import sft_loss
-from alignsim.methods.simpo import simpo_loss
-from alignsim.methods.slic import slic_loss
+from alignsim.methods.dpo import DPO
+from alignsim.methods.kto import KTO
+from alignsim.methods.losses import (
+    cdpo_loss,
+    dpo_loss,
+    ipo_loss,
+    kto_loss,
+    orpo_loss,
+    reference_point,
+    robust_dpo_loss,
+    sft_loss,
+    simpo_loss,
+    slic_loss,
+)
 from alignsim.models.made import MADE
 from alignsim.models.policy import PolicyModel
 
@@ -93,6 +99,11 @@ def test_relations_between_the_losses():
     flipped = 0.8 * robust_dpo_loss(h, none, 0.5, 0.2) + 0.2 * robust_dpo_loss(-h, none, 0.5, 0.2)
     assert torch.allclose(flipped, plain), "unbiased under flips of the assumed rate"
     assert torch.allclose(simpo_loss(h, none, 0.5, 0.0), plain)
+
+
+def test_a_loss_has_the_import_path_of_its_method_too():
+    assert alignsim.methods.dpo.dpo_loss is alignsim.methods.losses.dpo_loss
+    assert alignsim.methods.rl.rloo.rloo_loss is alignsim.methods.losses.rloo_loss
 
 
 ENV = SimplifiedEnvironment(3, 3, complexity_factor=2.0, seeds=(4,))

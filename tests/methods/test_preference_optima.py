@@ -6,14 +6,16 @@ import pytest
 import torch
 from torch.nn.functional import logsigmoid
 
-from alignsim.methods.cdpo import cdpo_loss
-from alignsim.methods.dpo import dpo_loss
-from alignsim.methods.ipo import ipo_loss
-from alignsim.methods.kto import kto_loss
-from alignsim.methods.orpo import orpo_loss
-from alignsim.methods.robust_dpo import robust_dpo_loss
-from alignsim.methods.simpo import simpo_loss
-from alignsim.methods.slic import slic_loss
+from alignsim.methods.losses import (
+    cdpo_loss,
+    dpo_loss,
+    ipo_loss,
+    kto_loss,
+    orpo_loss,
+    robust_dpo_loss,
+    simpo_loss,
+    slic_loss,
+)
 
 
 def double(values):

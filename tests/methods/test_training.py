@@ -14,9 +14,10 @@ from alignsim import (
 from alignsim.config.schema import Evaluation
 from alignsim.evaluation.value import policy_value
 from alignsim.methods.base import Monitor
+from alignsim.methods.losses import rloo_loss
 from alignsim.methods.optimizer import OptimizerConfig
 from alignsim.methods.preference_fit import Minibatches, PreferenceFitConfig
-from alignsim.methods.rl.rloo import RLOO, rloo_loss
+from alignsim.methods.rl.rloo import RLOO
 
 SHORT = PreferenceFitConfig(steps=60, batch_size=32)
 

@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from alignsim import PolicyModel, RewardModel, SimplifiedEnvironment
-from alignsim.methods.dpo import dpo_loss
-from alignsim.methods.losses import bradley_terry_loss
+from alignsim.methods.losses import bradley_terry_loss, dpo_loss
 from alignsim.models.made import MADE
 
 NETWORKS = [MADE(), MADE(hidden_dim=4, n_layers=1), MADE(hidden_dim=20, n_layers=3), MADE(autoregressive=False)]

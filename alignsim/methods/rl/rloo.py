@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
 from alignsim.config.schema import STRICT
-from alignsim.methods.losses import kl_penalized_reward, leave_one_out_advantage
+from alignsim.methods.losses import rloo_loss
 from alignsim.methods.on_policy import Batch
 from alignsim.methods.rl.base import PolicyGradient
 
@@ -30,15 +30,3 @@ class RLOO(PolicyGradient):
     def loss(self, batch: Batch, beta: float) -> torch.Tensor:
         """`rloo_loss`, (S,)."""
         return rloo_loss(batch.rewards, batch.log_ratio, beta)
-
-
-def rloo_loss(rewards: torch.Tensor, log_ratio: torch.Tensor, beta: float) -> torch.Tensor:
-    """A loss whose gradient is an unbiased estimate of that of -(E[r] - beta KL(pi || ref)), (S,).
-
-    Args:
-        rewards: of K >= 2 independent samples from the policy for each prompt, (S, B, K).
-        log_ratio: log pi - log ref of the same samples, with gradient, (S, B, K).
-        beta: weight of the KL term.
-    """
-    penalized = kl_penalized_reward(rewards, log_ratio.detach(), beta)
-    return -(leave_one_out_advantage(penalized) * log_ratio).mean((1, 2))
