@@ -19,10 +19,11 @@ from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from alignsim.cli.compose import CheckedJob, Composition, conf_dir, groups_of
+from alignsim.cli.compose import CheckedJob, Composition, groups_of
 from alignsim.cli.expand import MOST_JOBS, Planner, number_of_values
 from alignsim.cli.intervals import interval_of
 from alignsim.cli.wildcards import as_typed, given, is_pattern, readable
+from alignsim.config.defaults import conf_dir
 from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem
 
 #: Options of Hydra's groups that need a package of an extra of ours: (package, extra).

@@ -23,8 +23,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from alignsim.cli.arguments import checked_command_line
-from alignsim.cli.compose import conf_dir, config_store_shared, plain_values
+from alignsim.cli.compose import config_store_shared, plain_values
 from alignsim.config.checking import check
+from alignsim.config.defaults import conf_dir
 from alignsim.config.problems import ConfigurationError, Problem
 from alignsim.config.settings import PlotSettings
 from alignsim.runs.train_config import load

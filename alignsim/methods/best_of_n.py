@@ -14,11 +14,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
 from alignsim.methods.base import TrainingInputs
 from alignsim.methods.on_policy import Reward
-from alignsim.methods.optimizer import tuned
 from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.policy import Policy, Sampled
@@ -36,8 +36,8 @@ class BestOfN(TwoStageMethod):
         n: how many responses of the reference policy it picks from, at most 10,000.
     """
 
-    reward_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=3000, learning_rate=1e-3, weight_decay=0.01)
-    n: Annotated[int, Field(ge=1, le=10_000)] = 32
+    reward_fit: PreferenceFitConfig = yaml_default("method/best_of_n", "reward_fit", PreferenceFitConfig)
+    n: Annotated[int, Field(ge=1, le=10_000)] = yaml_default("method/best_of_n", "n")
 
     def policy_for(self, reward_model: RewardModel, task: TrainingInputs) -> BestOfNPolicy:
         """Let the reward model pick."""

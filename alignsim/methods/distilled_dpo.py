@@ -11,12 +11,12 @@ import dataclasses
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import PreferenceData, Preferences
 from alignsim.methods.base import TrainingInputs
 from alignsim.methods.losses import labeled_dpo_loss
 from alignsim.methods.on_policy import Reward
-from alignsim.methods.optimizer import tuned
 from alignsim.methods.preference_fit import PAIRS_AT_ONCE, PreferenceFitConfig, fit_to_preferences
 from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.policy import PolicyModel
@@ -34,7 +34,7 @@ class DistilledDPO(TwoStageMethod):
         policy_fit: how the policy is fitted to the reward model's labels; those of validation pairs say when to stop.
     """
 
-    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=2379, learning_rate=5.25e-3, weight_decay=0.436)
+    policy_fit: PreferenceFitConfig = yaml_default("method/distilled_dpo", "policy_fit", PreferenceFitConfig)
 
     def policy_for(self, reward_model: RewardModel, task: TrainingInputs) -> PolicyModel:
         """Fit a fresh policy to the given pairs, labeled by the reward model."""

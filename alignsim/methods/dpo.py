@@ -11,13 +11,13 @@ from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
 from alignsim.envs.pairs import PreferenceData, Preferences
 from alignsim.methods.base import Monitor, TrainingInputs
 from alignsim.methods.direct import DirectMethod, log_ratios
 from alignsim.methods.losses import dpo_loss
-from alignsim.methods.optimizer import tuned
 from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.config import ModelConfig
 from alignsim.models.policy import PolicyModel
@@ -34,7 +34,7 @@ class DPO(DirectMethod):
 
     stage: ClassVar[str] = "dpo"
 
-    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=2582, learning_rate=5.59e-3, weight_decay=0.387)
+    policy_fit: PreferenceFitConfig = yaml_default("method/dpo", "policy_fit", PreferenceFitConfig)
     beta: PositiveFloat | None = None
 
     def beta_of_loss(self, beta: float) -> float:

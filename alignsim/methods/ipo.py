@@ -8,11 +8,11 @@ from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import TemperedMethod, log_ratios
 from alignsim.methods.losses import ipo_loss
-from alignsim.methods.optimizer import tuned
 from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.policy import PolicyModel
 
@@ -23,8 +23,8 @@ class IPO(TemperedMethod):
 
     stage: ClassVar[str] = "ipo"
 
-    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=1985, learning_rate=3.45e-3, weight_decay=0.452)
-    temperature: PositiveFloat = 0.114
+    policy_fit: PreferenceFitConfig = yaml_default("method/ipo", "policy_fit", PreferenceFitConfig)
+    temperature: PositiveFloat = yaml_default("method/ipo", "temperature")
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
         """`ipo_loss` of each pair."""

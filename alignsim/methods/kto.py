@@ -8,11 +8,11 @@ from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import TemperedMethod
 from alignsim.methods.losses import kto_loss, reference_point
-from alignsim.methods.optimizer import tuned
 from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.policy import PolicyModel
 
@@ -28,10 +28,10 @@ class KTO(TemperedMethod):
 
     stage: ClassVar[str] = "kto"
 
-    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=2582, learning_rate=5.59e-3, weight_decay=0.387)
-    temperature: PositiveFloat = 1.07
-    desirable_weight: PositiveFloat = 1.0
-    undesirable_weight: PositiveFloat = 1.0
+    policy_fit: PreferenceFitConfig = yaml_default("method/kto", "policy_fit", PreferenceFitConfig)
+    temperature: PositiveFloat = yaml_default("method/kto", "temperature")
+    desirable_weight: PositiveFloat = yaml_default("method/kto", "desirable_weight")
+    undesirable_weight: PositiveFloat = yaml_default("method/kto", "undesirable_weight")
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
         """Mean `kto_loss` of the two responses of each pair; z0 from each prompt with the pair after it, as a ring.

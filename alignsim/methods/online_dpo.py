@@ -11,11 +11,11 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.methods.base import Method, Monitor, TrainingInputs, TrainingResult
 from alignsim.methods.losses import labeled_dpo_loss
 from alignsim.methods.on_policy import Batch, OnPolicyConfig, Reward, SampledLearner, train_on_policy
-from alignsim.methods.optimizer import tuned
 from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.policy import PolicyModel
@@ -35,8 +35,8 @@ class OnlinePairsConfig(OnPolicyConfig):
             less noise, and no longer what a labeller that answers which is better can tell.
     """
 
-    prompts_per_step: PositiveInt = 64
-    labels: Labels = "sampled"
+    prompts_per_step: PositiveInt = yaml_default("method/online_dpo", "on_policy.prompts_per_step")
+    labels: Labels = yaml_default("method/online_dpo", "on_policy.labels")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -47,8 +47,8 @@ class OnlineDPO(TwoStageMethod):
         on_policy: how the policy is fitted to its own pairs.
     """
 
-    reward_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=3000, learning_rate=1e-3, weight_decay=0.01)
-    on_policy: OnlinePairsConfig = tuned(OnlinePairsConfig, steps=2000, learning_rate=3e-3, weight_decay=0.01)
+    reward_fit: PreferenceFitConfig = yaml_default("method/online_dpo", "reward_fit", PreferenceFitConfig)
+    on_policy: OnlinePairsConfig = yaml_default("method/online_dpo", "on_policy", OnlinePairsConfig)
 
     def policy_for(self, reward_model: RewardModel, task: TrainingInputs) -> PolicyModel:
         """Fit a fresh policy to pairs of its own that the reward model labels."""
@@ -67,7 +67,7 @@ class OracleOnlineDPO(Method):
         on_policy: how the policy is fitted to its own pairs.
     """
 
-    on_policy: OnlinePairsConfig = tuned(OnlinePairsConfig, steps=2531, learning_rate=3.28e-3, weight_decay=1.79e-3)
+    on_policy: OnlinePairsConfig = yaml_default("method/online_dpo_oracle", "on_policy", OnlinePairsConfig)
 
     def train(self, task: TrainingInputs) -> TrainingResult:
         """Fit a policy to pairs of its own that the true reward labels."""

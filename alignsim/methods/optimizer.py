@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import field
 from typing import Any
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.models.network import Parameters
 
@@ -27,8 +27,8 @@ class OptimizerConfig:
 
     steps: PositiveInt
     learning_rate: PositiveFloat
-    weight_decay: NonNegativeFloat = 0.01
-    warmup_steps: NonNegativeInt = 50
+    weight_decay: NonNegativeFloat = yaml_default("method/fit/default", "weight_decay")
+    warmup_steps: NonNegativeInt = yaml_default("method/fit/default", "warmup_steps")
 
     def schedule(self, step: int) -> float:
         """The learning rate of a step from 0, in (0, learning_rate]."""
@@ -36,11 +36,6 @@ class OptimizerConfig:
             return self.learning_rate * (step + 1) / self.warmup_steps
         progress = (step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)
         return self.learning_rate * (1 + math.cos(math.pi * progress)) / 2
-
-
-def tuned(settings: type, **values: Any) -> Any:
-    """A field with a method's own settings by default; its YAML file has the same, and says who chose them."""
-    return field(default_factory=lambda: settings(**values))
 
 
 class StackedAdamW:

@@ -8,11 +8,11 @@ from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import DirectMethod, log_probs
 from alignsim.methods.losses import orpo_loss
-from alignsim.methods.optimizer import tuned
 from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.policy import PolicyModel
 
@@ -23,8 +23,8 @@ class ORPO(DirectMethod):
 
     stage: ClassVar[str] = "orpo"
 
-    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=1283, learning_rate=5.37e-3, weight_decay=0.0256)
-    weight: PositiveFloat = 4.66
+    policy_fit: PreferenceFitConfig = yaml_default("method/orpo", "policy_fit", PreferenceFitConfig)
+    weight: PositiveFloat = yaml_default("method/orpo", "weight")
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
         """`orpo_loss` of each pair."""

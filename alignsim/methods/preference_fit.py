@@ -9,6 +9,7 @@ from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import PreferenceData, Preferences
 from alignsim.envs.rng import Streams
@@ -36,11 +37,11 @@ class PreferenceFitConfig(OptimizerConfig):
         patience: checks without a smaller validation loss after which a seed has stopped improving.
     """
 
-    steps: PositiveInt = 3000
-    learning_rate: PositiveFloat = 1e-3
-    batch_size: PositiveInt = 128
-    validate_every: PositiveInt = 25
-    patience: PositiveInt = 20
+    steps: PositiveInt = yaml_default("method/fit/default", "steps")
+    learning_rate: PositiveFloat = yaml_default("method/fit/default", "learning_rate")
+    batch_size: PositiveInt = yaml_default("method/fit/default", "batch_size")
+    validate_every: PositiveInt = yaml_default("method/fit/default", "validate_every")
+    patience: PositiveInt = yaml_default("method/fit/default", "patience")
 
 
 def fit_to_preferences(

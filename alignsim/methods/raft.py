@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import field
 from typing import Annotated
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.methods.base import Monitor, TrainingInputs
 from alignsim.methods.on_policy import Batch, OnPolicyConfig, Reward, SampledLearner, train_on_policy
-from alignsim.methods.optimizer import tuned
 from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.policy import PolicyModel
@@ -29,11 +28,11 @@ class ImitationConfig(OnPolicyConfig):
         steps_per_iteration: steps on responses of one and the same policy, the one that the iteration began with.
     """
 
-    steps: PositiveInt = 2996
-    learning_rate: PositiveFloat = 1.61e-3
-    weight_decay: NonNegativeFloat = 0.0623
-    samples_per_prompt: Annotated[int, Field(ge=2)] = 4
-    steps_per_iteration: PositiveInt = 990
+    steps: PositiveInt = yaml_default("method/raft", "imitation.steps")
+    learning_rate: PositiveFloat = yaml_default("method/raft", "imitation.learning_rate")
+    weight_decay: NonNegativeFloat = yaml_default("method/raft", "imitation.weight_decay")
+    samples_per_prompt: Annotated[int, Field(ge=2)] = yaml_default("method/raft", "imitation.samples_per_prompt")
+    steps_per_iteration: PositiveInt = yaml_default("method/raft", "imitation.steps_per_iteration")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -48,8 +47,8 @@ class RAFT(TwoStageMethod):
         imitation: how the policy is fitted to its own best responses.
     """
 
-    reward_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=2378, learning_rate=1.3e-3, weight_decay=0.308)
-    imitation: ImitationConfig = field(default_factory=ImitationConfig)
+    reward_fit: PreferenceFitConfig = yaml_default("method/raft", "reward_fit", PreferenceFitConfig)
+    imitation: ImitationConfig = yaml_default("method/raft", "imitation", ImitationConfig)
 
     def policy_for(self, reward_model: RewardModel, task: TrainingInputs) -> PolicyModel:
         """Fit a fresh policy to the best of its own responses."""

@@ -8,12 +8,12 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import log_ratios
 from alignsim.methods.dpo import DPO
 from alignsim.methods.losses import robust_dpo_loss
-from alignsim.methods.optimizer import tuned
 from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.policy import PolicyModel
 
@@ -24,8 +24,8 @@ class RobustDPO(DPO):
 
     stage: ClassVar[str] = "robust_dpo"
 
-    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=1985, learning_rate=3.45e-3, weight_decay=0.452)
-    label_noise: Annotated[float, Field(ge=0, lt=0.5)] = 0.0433
+    policy_fit: PreferenceFitConfig = yaml_default("method/robust_dpo", "policy_fit", PreferenceFitConfig)
+    label_noise: Annotated[float, Field(ge=0, lt=0.5)] = yaml_default("method/robust_dpo", "label_noise")
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
         """`robust_dpo_loss` of each pair."""

@@ -7,11 +7,11 @@ from typing import ClassVar
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import DirectMethod
 from alignsim.methods.losses import sft_loss
-from alignsim.methods.optimizer import tuned
 from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.policy import PolicyModel
 
@@ -22,7 +22,7 @@ class SFT(DirectMethod):
 
     stage: ClassVar[str] = "sft"
 
-    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=2582, learning_rate=5.59e-3, weight_decay=0.387)
+    policy_fit: PreferenceFitConfig = yaml_default("method/sft", "policy_fit", PreferenceFitConfig)
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
         """`sft_loss` of each pair."""

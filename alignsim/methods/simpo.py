@@ -8,11 +8,11 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import DirectMethod, log_probs
 from alignsim.methods.losses import simpo_loss
-from alignsim.methods.optimizer import tuned
 from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.policy import PolicyModel
 
@@ -26,9 +26,9 @@ class SimPO(DirectMethod):
 
     stage: ClassVar[str] = "simpo"
 
-    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=1726, learning_rate=9.45e-3, weight_decay=0.319)
-    logit_scale: PositiveFloat = 6.67
-    gamma: NonNegativeFloat = 1.0
+    policy_fit: PreferenceFitConfig = yaml_default("method/simpo", "policy_fit", PreferenceFitConfig)
+    logit_scale: PositiveFloat = yaml_default("method/simpo", "logit_scale")
+    gamma: NonNegativeFloat = yaml_default("method/simpo", "gamma")
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
         """`simpo_loss` of each pair."""

@@ -8,6 +8,7 @@ from dataclasses import field
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_values
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
 from alignsim.envs.pairs import PreferenceData, Preferences
@@ -18,8 +19,10 @@ from alignsim.models.config import ModelConfig
 from alignsim.models.policy import Policy
 from alignsim.models.reward import RewardModel
 
-#: How RLHF's reward model is fitted: `conf/method/rlhf.yaml`.
-REWARD_MODEL = PreferenceFitConfig(steps=2189, learning_rate=8.55e-4, weight_decay=0.0431)
+
+def default_reward_fit() -> PreferenceFitConfig:
+    """How the reward model of RLHF is fitted, as `conf/method/rlhf.yaml` says."""
+    return PreferenceFitConfig(**yaml_values("method/rlhf")["reward_fit"])
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -30,7 +33,7 @@ class TwoStageMethod(Method):
         reward_fit: how the reward model is fitted to the pairs.
     """
 
-    reward_fit: PreferenceFitConfig = field(default_factory=lambda: REWARD_MODEL)
+    reward_fit: PreferenceFitConfig = field(default_factory=default_reward_fit)
 
     @abstractmethod
     def policy_for(self, reward_model: RewardModel, task: TrainingInputs) -> Policy:
@@ -79,7 +82,7 @@ def train_reward_model(
         reward_model,
         loss,
         PreferenceData(train, validation),
-        settings or REWARD_MODEL,
+        settings or default_reward_fit(),
         stage="reward_model",
         monitor=monitor or Monitor(),
     )

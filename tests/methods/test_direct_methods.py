@@ -9,8 +9,8 @@ import torch
 import yaml
 
 from alignsim import PolicyModel, SimplifiedEnvironment
-from alignsim.cli.compose import conf_dir
 from alignsim.config.checking import import_class
+from alignsim.config.defaults import conf_dir
 from alignsim.envs.labels import BradleyTerry
 from alignsim.envs.pairs import Preferences
 from alignsim.envs.references import Tilted

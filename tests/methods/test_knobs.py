@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from alignsim import SimplifiedEnvironment
-from alignsim.cli.compose import conf_dir
 from alignsim.config.checking import import_class
+from alignsim.config.defaults import conf_dir
 from alignsim.config.schema import Evaluation
 from alignsim.methods.rlhf import RLHF
 from alignsim.runs.condition import Condition, run_condition

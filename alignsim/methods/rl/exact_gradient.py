@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.problems import Problem
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
@@ -22,9 +23,11 @@ MOST_RESPONSES = 4096
 class ExactGradient(PolicyOptimizer):
     """`conf/method/rl/exact.yaml`: only the prompts of a step are random."""
 
-    steps: PositiveInt = 1908
-    learning_rate: PositiveFloat = 1.22e-3
-    weight_decay: NonNegativeFloat = 0.167
+    steps: PositiveInt = yaml_default("method/rl/exact", "steps")
+    prompts_per_step: PositiveInt = yaml_default("method/rl/exact", "prompts_per_step")
+    learning_rate: PositiveFloat = yaml_default("method/rl/exact", "learning_rate")
+    weight_decay: NonNegativeFloat = yaml_default("method/rl/exact", "weight_decay")
+    warmup_steps: NonNegativeInt = yaml_default("method/rl/exact", "warmup_steps")
 
     def problems(self, env: Environment) -> list[Problem]:
         """There may be too many responses to list."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.methods.losses import clipped_surrogate, group_normalized_advantage, k3_kl, kl_penalized_reward
 from alignsim.methods.on_policy import Batch
@@ -37,15 +38,17 @@ class GRPO(PolicyGradient):
         kl_weight: of the KL term, in units of the run's beta, above 0.
     """
 
-    steps: PositiveInt = 2456
-    learning_rate: PositiveFloat = 4.27e-3
-    weight_decay: NonNegativeFloat = 1.91e-3
-    samples_per_prompt: Annotated[int, Field(ge=2)] = 4
-    epochs: PositiveInt = 2
-    clip: PositiveFloat = 0.2
-    normalize_std: bool = True
-    kl: Literal["loss", "reward"] = "loss"
-    kl_weight: PositiveFloat = 0.385
+    steps: PositiveInt = yaml_default("method/rl/grpo", "steps")
+    prompts_per_step: PositiveInt = yaml_default("method/rl/grpo", "prompts_per_step")
+    samples_per_prompt: Annotated[int, Field(ge=2)] = yaml_default("method/rl/grpo", "samples_per_prompt")
+    epochs: PositiveInt = yaml_default("method/rl/grpo", "epochs")
+    clip: PositiveFloat = yaml_default("method/rl/grpo", "clip")
+    normalize_std: bool = yaml_default("method/rl/grpo", "normalize_std")
+    kl: Literal["loss", "reward"] = yaml_default("method/rl/grpo", "kl")
+    kl_weight: PositiveFloat = yaml_default("method/rl/grpo", "kl_weight")
+    learning_rate: PositiveFloat = yaml_default("method/rl/grpo", "learning_rate")
+    weight_decay: NonNegativeFloat = yaml_default("method/rl/grpo", "weight_decay")
+    warmup_steps: NonNegativeInt = yaml_default("method/rl/grpo", "warmup_steps")
 
     @property
     def gradient_steps(self) -> int:

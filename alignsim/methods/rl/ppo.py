@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.methods.losses import clipped_surrogate, generalized_advantage
 from alignsim.methods.on_policy import Batch
@@ -29,12 +30,15 @@ class PPO(PolicyGradient):
         gae_lambda: how far advantages look ahead of the value network, in [0, 1]; at 1 to the end, without bias.
     """
 
-    steps: PositiveInt = 1908
-    learning_rate: PositiveFloat = 1.22e-3
-    weight_decay: NonNegativeFloat = 0.167
-    epochs: PositiveInt = 2
-    clip: PositiveFloat = 0.2
-    gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.95
+    steps: PositiveInt = yaml_default("method/rl/ppo", "steps")
+    prompts_per_step: PositiveInt = yaml_default("method/rl/ppo", "prompts_per_step")
+    samples_per_prompt: PositiveInt = yaml_default("method/rl/ppo", "samples_per_prompt")
+    epochs: PositiveInt = yaml_default("method/rl/ppo", "epochs")
+    clip: PositiveFloat = yaml_default("method/rl/ppo", "clip")
+    gae_lambda: Annotated[float, Field(ge=0, le=1)] = yaml_default("method/rl/ppo", "gae_lambda")
+    learning_rate: PositiveFloat = yaml_default("method/rl/ppo", "learning_rate")
+    weight_decay: NonNegativeFloat = yaml_default("method/rl/ppo", "weight_decay")
+    warmup_steps: NonNegativeInt = yaml_default("method/rl/ppo", "warmup_steps")
 
     def critic(self, policy: PolicyModel) -> ValueModel:
         """The value network, 0 everywhere."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.methods.losses import rloo_loss
 from alignsim.methods.on_policy import Batch
@@ -22,10 +23,12 @@ class RLOO(PolicyGradient):
         samples_per_prompt: responses that the policy writes to each prompt, at least 2.
     """
 
-    steps: PositiveInt = 2538
-    learning_rate: PositiveFloat = 2.16e-3
-    weight_decay: NonNegativeFloat = 0.235
-    samples_per_prompt: Annotated[int, Field(ge=2)] = 4
+    steps: PositiveInt = yaml_default("method/rl/rloo", "steps")
+    prompts_per_step: PositiveInt = yaml_default("method/rl/rloo", "prompts_per_step")
+    samples_per_prompt: Annotated[int, Field(ge=2)] = yaml_default("method/rl/rloo", "samples_per_prompt")
+    learning_rate: PositiveFloat = yaml_default("method/rl/rloo", "learning_rate")
+    weight_decay: NonNegativeFloat = yaml_default("method/rl/rloo", "weight_decay")
+    warmup_steps: NonNegativeInt = yaml_default("method/rl/rloo", "warmup_steps")
 
     def loss(self, batch: Batch, beta: float) -> torch.Tensor:
         """`rloo_loss`, (S,)."""
