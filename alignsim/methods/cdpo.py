@@ -20,7 +20,7 @@ from alignsim.models.policy import PolicyModel
 
 @dataclass(frozen=True, config=STRICT)
 class CDPO(DPO):
-    """`conf/method/cdpo.yaml`. `label_noise` is the share of labels that are believed to be flipped, in [0, 0.5)."""
+    """`conf/method/cdpo.yaml`. `label_noise` is the assumed share of flipped labels, in [0, 0.5)."""
 
     stage: ClassVar[str] = "cdpo"
 

@@ -27,11 +27,12 @@ from alignsim.models.reward import RewardModel
 class DistilledDPO(TwoStageMethod):
     """`conf/method/distilled_dpo.yaml`: the reward model is distilled into a policy (Fisch et al. 2024).
 
-    Both labels of a pair count, each as much as the reward model finds it probable. Fisch et al. fit differences of
-    rewards by squares; the policy that is optimal for the reward model is the optimum of both losses.
+    Both labels of a pair count, weighted by their probabilities under the reward model. Fisch et al. fit differences of
+    rewards by least squares; the optimum of both losses is the policy that is optimal for the reward model.
 
     Attributes:
-        policy_fit: how the policy is fitted to the reward model's labels; those of validation pairs say when to stop.
+        policy_fit: how the policy is fitted to the reward model's labels; those of validation pairs decide when to
+        stop.
     """
 
     policy_fit: PreferenceFitConfig = yaml_default("method/distilled_dpo", "policy_fit", PreferenceFitConfig)
@@ -53,8 +54,8 @@ class DistilledDPO(TwoStageMethod):
 def with_rewards(pairs: Preferences, reward: Reward) -> Preferences:
     """The same pairs with the rewards of their responses, (S, N, 2), without gradient.
 
-    They are computed for as many pairs at once as a batch has by default, so that they have the same bits as those of a
-    batch.
+    They are computed for as many pairs at once as a batch has by default. Computing them batch by batch would give the
+    same bits.
     """
     with torch.no_grad():
         parts = [reward(part.prompts, part.responses) for part in pairs.split(PAIRS_AT_ONCE)]

@@ -1,7 +1,4 @@
-"""Direct preference optimization (Rafailov et al. 2023): the implicit reward of the policy is fitted to the pairs.
-
-Their labels are given, or a reward's.
-"""
+"""Direct preference optimization (Rafailov et al. 2023): the implicit reward of the policy is fitted to the pairs."""
 
 from __future__ import annotations
 
@@ -28,8 +25,8 @@ class DPO(DirectMethod):
     """`conf/method/dpo.yaml`.
 
     Attributes:
-        beta: weight of the KL term that the loss assumes, above 0; None for the run's, for which the best policy is
-            its optimum on endless pairs.
+        beta: weight of the KL term that the loss assumes, above 0. None takes the beta of the run; on infinitely many
+            pairs the optimum of the loss is then the best policy.
     """
 
     stage: ClassVar[str] = "dpo"
@@ -38,7 +35,7 @@ class DPO(DirectMethod):
     beta: PositiveFloat | None = None
 
     def beta_of_loss(self, beta: float) -> float:
-        """Its own, or the run's."""
+        """The method's own beta where it has one, else the beta of the run."""
         return self.beta or beta
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
@@ -63,7 +60,7 @@ def train_policy_with_dpo(
         beta: weight of the KL term, above 0.
         model: the models' configuration.
         settings: how the policy is fitted.
-        monitor: hears the losses.
+        monitor: gets the losses.
 
     Returns:
         The policy of the best validation loss of each seed; its `fit` says which step that was.

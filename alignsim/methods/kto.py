@@ -34,10 +34,10 @@ class KTO(TemperedMethod):
     undesirable_weight: PositiveFloat = yaml_default("method/kto", "undesirable_weight")
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
-        """Mean `kto_loss` of the two responses of each pair; z0 from each prompt with the pair after it, as a ring.
+        """Mean `kto_loss` of the two responses of each pair; z0 is of each prompt with the responses to the next.
 
-        A batch of one pair has no other, and z0 is then of the pair itself. Validation pairs are looked at in parts,
-        each with a z0 of its own, as batches have.
+        In a batch of one pair z0 comes from the pair itself. Validation pairs are evaluated in parts, each with a z0 of
+        its own, as batches are.
         """
         with torch.no_grad():
             mismatched = policy.log_ratio(pairs.prompts, pairs.responses.roll(-1, 1))

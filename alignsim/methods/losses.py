@@ -29,7 +29,7 @@ def dpo_loss(chosen_log_ratio: torch.Tensor, rejected_log_ratio: torch.Tensor, b
 
     Args:
         chosen_log_ratio: log pi(y|x) - log ref(y|x) of the chosen responses, any shape.
-        rejected_log_ratio: the same of the rejected ones.
+        rejected_log_ratio: the log-ratio of the rejected responses, of the same shape.
         beta: weight of the KL term, above 0.
     """
     return -torch.nn.functional.logsigmoid(beta * (chosen_log_ratio - rejected_log_ratio))
@@ -38,10 +38,10 @@ def dpo_loss(chosen_log_ratio: torch.Tensor, rejected_log_ratio: torch.Tensor, b
 def labeled_dpo_loss(
     rewards: torch.Tensor, log_ratio: torch.Tensor, beta: float, coins: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """The DPO loss of pairs that rewards label as of Bradley & Terry (1952), in nats, (S, B).
+    """The DPO loss of pairs that rewards label by the Bradley-Terry model (1952), in nats, (S, B).
 
-    Where the policy is optimal for the rewards, its expectation over labels is stationary for every pair, whoever
-    wrote it: beta times the difference of log-ratios is then that of the rewards.
+    Where the policy is optimal for the rewards, the expectation over labels is stationary for every pair, from whatever
+    policy it was sampled: beta times the difference of log-ratios then equals the difference of rewards.
 
     Args:
         rewards: of both responses, (S, B, 2); adding a function of the prompt changes nothing.
@@ -66,9 +66,9 @@ def cdpo_loss(
 
     Args:
         chosen_log_ratio: log pi(y|x) - log ref(y|x) of the chosen responses, any shape.
-        rejected_log_ratio: the same of the rejected ones.
+        rejected_log_ratio: the log-ratio of the rejected responses, of the same shape.
         beta: weight of the KL term, above 0.
-        label_noise: e, the share of labels that are believed to be flipped, in [0, 0.5).
+        label_noise: e, the assumed share of flipped labels, in [0, 0.5).
     """
     margin, log_sigmoid = beta * (chosen_log_ratio - rejected_log_ratio), torch.nn.functional.logsigmoid
     return -(1 - label_noise) * log_sigmoid(margin) - label_noise * log_sigmoid(-margin)
@@ -80,11 +80,11 @@ def robust_dpo_loss(
     """[-(1 - e) log sigmoid(beta h) + e log sigmoid(-beta h)] / (1 - 2 e), h the difference of log-ratios, elementwise.
 
     Chowdhury et al. 2024, equation 12: its mean over labels that are flipped with probability e is the DPO loss of the
-    labels before. Not bounded from below.
+    labels before the flips. It is not bounded from below.
 
     Args:
         chosen_log_ratio: log pi(y|x) - log ref(y|x) of the chosen responses, any shape.
-        rejected_log_ratio: the same of the rejected ones.
+        rejected_log_ratio: the log-ratio of the rejected responses, of the same shape.
         beta: weight of the KL term, above 0.
         label_noise: e, the share of labels that are flipped, in [0, 0.5).
     """
@@ -100,7 +100,7 @@ def ipo_loss(chosen_log_ratio: torch.Tensor, rejected_log_ratio: torch.Tensor, t
 
     Args:
         chosen_log_ratio: log pi(y|x) - log ref(y|x) of the chosen responses, any shape.
-        rejected_log_ratio: the same of the rejected ones.
+        rejected_log_ratio: the log-ratio of the rejected responses, of the same shape.
         tau: weight of the KL term in IPO's own objective E[P(y beats ref)] - tau KL, above 0.
     """
     return (chosen_log_ratio - rejected_log_ratio - 1 / (2 * tau)) ** 2
@@ -115,7 +115,7 @@ def slic_loss(chosen_log_ratio: torch.Tensor, rejected_log_ratio: torch.Tensor, 
 
     Args:
         chosen_log_ratio: log pi(y|x) - log ref(y|x) of the chosen responses, any shape.
-        rejected_log_ratio: the same of the rejected ones.
+        rejected_log_ratio: the log-ratio of the rejected responses, of the same shape.
         beta: one over the margin, above 0.
     """
     return (1 - beta * (chosen_log_ratio - rejected_log_ratio)).relu()
@@ -130,7 +130,7 @@ def simpo_loss(
 
     Args:
         chosen_mean_log_prob: log pi(y|x) / |y| of the chosen responses, any shape.
-        rejected_mean_log_prob: the same of the rejected ones.
+        rejected_mean_log_prob: the mean log-probability of the rejected responses, of the same shape.
         beta: scale, above 0; not a weight of a KL term.
         gamma: margin, 0 or above.
     """
@@ -145,7 +145,7 @@ def orpo_loss(chosen_mean_log_prob: torch.Tensor, rejected_mean_log_prob: torch.
 
     Args:
         chosen_mean_log_prob: m of the chosen responses, below 0, any shape.
-        rejected_mean_log_prob: the same of the rejected ones.
+        rejected_mean_log_prob: the mean log-probability of the rejected responses, of the same shape.
         weight: lambda of the paper, above 0.
     """
     log_odds = _log_odds(chosen_mean_log_prob) - _log_odds(rejected_mean_log_prob)
@@ -173,14 +173,14 @@ def kto_loss(
     """
     margin = beta * (log_ratio - reference_point)
     missed = torch.sigmoid(torch.where(is_desirable, -margin, margin))
-    # two numbers in one `where` would be of 32 bits, whatever the log-ratios are of
+    # Two Python numbers in one `where` would give 32 bits, whatever the precision of the log-ratios
     return torch.where(is_desirable, weights[0] * missed, weights[1] * missed)
 
 
 def reference_point(mismatched_log_ratio: torch.Tensor) -> torch.Tensor:
     """The estimate z0 = max(0, mean log pi/ref) over responses to other prompts, (S, B, K) -> (S, 1, 1).
 
-    Ethayarajh et al. 2024, section 4: biased, but cheap; no gradient goes through it.
+    Ethayarajh et al. 2024, section 4. It is biased but cheap, and no gradient goes through it.
     """
     return mismatched_log_ratio.detach().mean((1, 2), keepdim=True).clamp(min=0)
 
@@ -217,8 +217,8 @@ def rloo_loss(rewards: torch.Tensor, log_ratio: torch.Tensor, beta: float) -> to
     """A loss whose gradient is an unbiased estimate of that of -(E[r] - beta KL(pi || ref)), (S,).
 
     Args:
-        rewards: of K >= 2 independent samples from the policy for each prompt, (S, B, K).
-        log_ratio: log pi - log ref of the same samples, with gradient, (S, B, K).
+        rewards: rewards of K >= 2 independent samples from the policy for each prompt, (S, B, K).
+        log_ratio: log pi - log ref of these samples, with gradient, (S, B, K).
         beta: weight of the KL term.
     """
     penalized = kl_penalized_reward(rewards, log_ratio.detach(), beta)
@@ -245,38 +245,38 @@ def generalized_advantage(rewards: torch.Tensor, values: torch.Tensor, decay: fl
     Schulman et al. 2016, equation 16, at gamma = 1.
 
     Args:
-        rewards: r_t, of each token.
-        values: V_t, of the state before each token.
+        rewards: r_t of each token, (..., T).
+        values: V_t of the state before each token, (..., T).
         decay: lambda in [0, 1]. At 1 advantages are returns less values, unbiased whatever the values are.
     """
     later = torch.nn.functional.pad(values[..., 1:], (0, 1))
     advantage, advantages = torch.zeros_like(values[..., 0]), []
-    for surprise in reversed((rewards + later - values).unbind(-1)):
-        advantage = surprise + decay * advantage
+    for residual in reversed((rewards + later - values).unbind(-1)):
+        advantage = residual + decay * advantage
         advantages.append(advantage)
     return torch.stack(advantages[::-1], -1)
 
 
-def group_normalized_advantage(rewards: torch.Tensor, scale: bool = True, eps: float = 1e-4) -> torch.Tensor:
+def group_normalized_advantage(rewards: torch.Tensor, normalize_std: bool = True, eps: float = 1e-4) -> torch.Tensor:
     """(r - mean) / (std + eps) over the samples of a prompt, (..., K) -> (..., K), K >= 2.
 
     Shao et al. 2024, section 4.1.2.
 
     Args:
-        rewards: of K samples.
-        scale: False leaves the division out (Liu et al. 2025). The advantage is then (K - 1) / K of
+        rewards: rewards of K samples, (..., K).
+        normalize_std: False leaves the division out (Liu et al. 2025). The advantage is then (K - 1) / K of
             `leave_one_out_advantage`.
-        eps: what keeps the quotient finite where all rewards are equal.
+        eps: keeps the quotient finite where all rewards are equal, above 0.
     """
     centered = rewards - rewards.mean(-1, keepdim=True)
-    return centered / (rewards.std(-1, keepdim=True) + eps) if scale else centered
+    return centered / (rewards.std(-1, keepdim=True) + eps) if normalize_std else centered
 
 
 def k3_kl(log_ratio: torch.Tensor) -> torch.Tensor:
     """Ref / pi - log(ref / pi) - 1, elementwise, never below 0: its mean under pi is KL(pi || ref).
 
     Schulman 2020, "Approximating KL divergence"; Shao et al. 2024, equation 4. The mean of its gradient on samples from
-    pi is that of KL(ref || pi), the other way round.
+    pi is not the gradient of KL(pi || ref) but that of KL(ref || pi).
 
     Args:
         log_ratio: log pi - log ref.

@@ -14,12 +14,12 @@ from alignsim.methods.rlhf import train_policy_with_rlhf
 
 @dataclass(frozen=True, config=STRICT)
 class OracleRLHF(Method):
-    """`conf/method/oracle_rlhf.yaml`. The second stage of `RLHF`, given the reward that no reward model can better."""
+    """`conf/method/oracle_rlhf.yaml`: the second stage of `RLHF` with the true reward in place of a learned one."""
 
     rl: PolicyOptimizer = yaml_default("method/oracle_rlhf", "rl", RLOO)
 
     def train(self, task: TrainingInputs) -> TrainingResult:
-        """Improve a policy against the true reward; the pairs are not looked at."""
+        """Improve a policy against the true reward; the pairs are not used."""
         env, model = task.env, task.model
         policy = train_policy_with_rlhf(
             env, env.reward, beta=task.beta, model=model, settings=self.rl, monitor=task.monitor

@@ -33,5 +33,5 @@ class ORPO(DirectMethod):
         return orpo_loss(chosen / length, rejected / length, self.weight)
 
     def score(self, policy: PolicyModel, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
-        """Log pi, in the order of the odds."""
+        """Log pi(y|x), (S, B, K), which orders responses as their odds do."""
         return policy.log_prob(prompts, responses)

@@ -1,4 +1,4 @@
-"""RAFT, reward-ranked fine-tuning (Dong et al. 2023): again and again the policy imitates its best responses."""
+"""RAFT, reward-ranked fine-tuning (Dong et al. 2023): the policy repeatedly imitates the best of its own responses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ImitationConfig(OnPolicyConfig):
 
     Attributes:
         samples_per_prompt: K, responses to each prompt, at least 2, of which the best is imitated.
-        steps_per_iteration: steps on responses of one and the same policy, the one that the iteration began with.
+        steps_per_iteration: steps on responses of the policy at the start of the iteration.
     """
 
     steps: PositiveInt = yaml_default("method/raft", "imitation.steps")
@@ -39,9 +39,9 @@ class ImitationConfig(OnPolicyConfig):
 class RAFT(TwoStageMethod):
     """`conf/method/raft.yaml`.
 
-    Its objective has no KL term, and beta does not enter: were it trained for ever, it would write what the reward
-    model likes best and nothing else. After j iterations, each fitted perfectly, it is the best of K^j responses of the
-    reference, so that the number of iterations and K decide how far it goes.
+    Its objective has no KL term and does not depend on beta: trained forever, the policy would only generate the
+    response that the reward model likes best. After j perfectly fitted iterations it is the best of K^j responses of
+    the reference, so the number of iterations and K determine how far it goes.
 
     Attributes:
         imitation: how the policy is fitted to its own best responses.
@@ -68,7 +68,7 @@ def imitate_best(
         policy: trained in place.
         reward: of responses, only ever evaluated; the first of equally good ones is the best.
         config: steps, iterations, samples.
-        beta: weight of the KL term in the objective that is reported; nothing else depends on it.
+        beta: weight of the KL term in the objective that is reported; training does not depend on it.
         monitor: gets the mean reward, KL and objective of the samples since the last report.
     """
     train_on_policy(_ImitationLearner(policy, reward, config), policy, config, beta, stage="raft", monitor=monitor)
@@ -84,7 +84,7 @@ class _ImitationLearner(SampledLearner):
         self.buffers, self._steps_per_iteration = frozen.parameters, config.steps_per_iteration
 
     def loss(self, batch: Batch) -> torch.Tensor:
-        """-log pi/ref of the best responses, which is -log pi but for a constant, (S,)."""
+        """-log pi/ref of the best responses, which is -log pi up to a constant, (S,)."""
         best = batch.rewards.argmax(-1)[..., None, None].expand(-1, -1, 1, batch.responses.shape[-1])
         return -self.policy.log_ratio(batch.prompts, batch.responses.gather(2, best)).mean((1, 2))
 

@@ -20,7 +20,7 @@ from alignsim.models.policy import PolicyModel
 
 @dataclass(frozen=True, config=STRICT)
 class RobustDPO(DPO):
-    """`conf/method/robust_dpo.yaml`. `label_noise` is the share of labels that are flipped, in [0, 0.5)."""
+    """`conf/method/robust_dpo.yaml`. `label_noise` is the assumed share of flipped labels, in [0, 0.5)."""
 
     stage: ClassVar[str] = "robust_dpo"
 

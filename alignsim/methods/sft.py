@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: maximum likelihood on the chosen responses, the rejected ones unseen."""
+"""Supervised fine-tuning: maximum likelihood on the chosen responses; rejected ones are not used."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ class SFT(DirectMethod):
         return sft_loss(policy.log_prob(pairs.prompts, pairs.responses[:, :, :1]).squeeze(-1))
 
     def score(self, policy: PolicyModel, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
-        """Log pi."""
+        """Log pi(y|x), (S, B, K)."""
         return policy.log_prob(prompts, responses)

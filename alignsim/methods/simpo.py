@@ -21,7 +21,7 @@ from alignsim.models.policy import PolicyModel
 class SimPO(DirectMethod):
     """`conf/method/simpo.yaml`. `logit_scale` and `gamma` are beta and gamma of the paper.
 
-    It knows no reference policy and no beta of the run.
+    It uses neither the reference policy nor the beta of the run.
     """
 
     stage: ClassVar[str] = "simpo"
@@ -37,5 +37,5 @@ class SimPO(DirectMethod):
         return simpo_loss(chosen / length, rejected / length, self.logit_scale, self.gamma)
 
     def score(self, policy: PolicyModel, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
-        """Log pi; all responses are of one length."""
+        """Log pi(y|x), (S, B, K), which orders responses as its mean over tokens does: all have the same length."""
         return policy.log_prob(prompts, responses)

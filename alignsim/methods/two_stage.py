@@ -1,4 +1,4 @@
-"""What two-stage methods share: a reward model is fitted to the pairs, and what follows learns from it alone."""
+"""What two-stage methods share: a reward model is fitted to the pairs, and the second stage learns from it alone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def default_reward_fit() -> PreferenceFitConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class TwoStageMethod(Method):
-    """A method whose first stage is a reward model: a subclass says what becomes of it.
+    """A method whose first stage fits a reward model. A subclass defines the second stage.
 
     Attributes:
         reward_fit: how the reward model is fitted to the pairs.
@@ -37,7 +37,7 @@ class TwoStageMethod(Method):
 
     @abstractmethod
     def policy_for(self, reward_model: RewardModel, task: TrainingInputs) -> Policy:
-        """The second stage: a policy for the learned reward, which is only ever evaluated."""
+        """The second stage: a policy for the learned reward, which is only evaluated."""
 
     def train(self, task: TrainingInputs) -> TrainingResult:
         """Fit a reward model to the pairs, then make a policy for it."""
@@ -65,7 +65,7 @@ def train_reward_model(
         beta: scale of the reward model's output, above 0: the weight of the KL term of the RL that follows.
         model: the models' configuration.
         settings: how the reward model is fitted, by default as that of `RLHF`.
-        monitor: hears the losses.
+        monitor: gets the losses.
 
     Returns:
         The reward model of the best validation loss of each seed; its `fit` says which step that was.
@@ -75,7 +75,7 @@ def train_reward_model(
     train, validation = (Preferences(p.prompts, reward_model.view(p.responses)) for p in (data.train, data.validation))
 
     def loss(reward_model: RewardModel, pairs: Preferences) -> torch.Tensor:
-        chosen, rejected = reward_model.of_view(pairs.prompts, pairs.responses).unbind(-1)
+        chosen, rejected = reward_model.reward_of_view(pairs.prompts, pairs.responses).unbind(-1)
         return bradley_terry_loss(chosen, rejected)
 
     fit_to_preferences(

@@ -233,7 +233,7 @@ def test_group_normalized_advantages_have_mean_zero_and_deviation_one():
     scaled = group_normalized_advantage(rewards, eps=0.0)
     assert torch.allclose(scaled.mean(-1), torch.zeros(10, dtype=torch.float64), atol=1e-12)
     assert torch.allclose(scaled.std(-1), torch.ones(10, dtype=torch.float64))
-    plain = group_normalized_advantage(rewards, scale=False)
+    plain = group_normalized_advantage(rewards, normalize_std=False)
     assert torch.allclose(plain, leave_one_out_advantage(rewards) * 7 / 8)
     assert (group_normalized_advantage(torch.ones(2, 4)) == 0).all(), "equal rewards"
 

@@ -315,7 +315,7 @@ def test_the_rewards_of_all_responses_are_those_of_each(network, head, vocab_siz
     env = environment(vocab_size=vocab_size, kind=kind)
     reward_model, prompts = shaken(reward_model_of(env, network, head, beta=0.3)), env.prompts("test", 5)
     every = env.all_responses().expand(2, 5, -1, -1)
-    assert torch.allclose(reward_model.of_all(prompts), reward_model(prompts, every), atol=2e-5)
+    assert torch.allclose(reward_model.rewards_of_all(prompts), reward_model(prompts, every), atol=2e-5)
 
 
 @every_network
@@ -330,12 +330,12 @@ def test_the_gradient_of_a_reward_is_its_finite_difference(network, head):
 
     def loss(step):
         reward_model.parameters = {name: p + step * way[name] for name, p in start.items()}
-        return reward_model.of_view(prompts, view).sin().sum()
+        return reward_model.reward_of_view(prompts, view).sin().sum()
 
     slope = ((loss(1e-6) - loss(-1e-6)) / 2e-6).item()
     reward_model.parameters = {name: p.clone() for name, p in start.items()}
     leaves = with_gradients(reward_model)
-    gradients = torch.autograd.grad(reward_model.of_view(prompts, view).sin().sum(), leaves)
+    gradients = torch.autograd.grad(reward_model.reward_of_view(prompts, view).sin().sum(), leaves)
     along = sum((g * way[name]).sum().item() for name, g in zip(reward_model.parameters, gradients, strict=True))
     assert along == pytest.approx(slope, rel=1e-6)
 
@@ -411,7 +411,9 @@ def test_every_network_and_head_trains_and_a_seed_alone_is_that_seed_among_other
     among, alone = found
     for name, p in alone.policy.parameters.items():
         assert torch.allclose(p[0], among.policy.parameters[name][0], atol=2e-3), name
-    rewards = [trained.reward_model.of_all(trained.policy.env.prompts("test", 3))[0] for trained in (alone, among)]
+    rewards = [
+        trained.reward_model.rewards_of_all(trained.policy.env.prompts("test", 3))[0] for trained in (alone, among)
+    ]
     centered = [of_all - of_all.mean() for of_all in rewards]  # no pair decides the mean
     assert torch.allclose(*centered, atol=1e-4)
     assert centered[0].std() > 0.001

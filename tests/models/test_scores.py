@@ -165,7 +165,7 @@ def test_the_tree_of_prefixes_gives_what_every_single_response_gives(env_class, 
     prompts, every = env.prompts("test", 5), env.all_responses().expand(2, 5, -1, -1)
     for model in (PolicyModel(env, network), RewardModel(env, network), RewardModel(env, network, reads="tokens")):
         model.parameters = model.network.masked({name: p.float() for name, p in double(model.parameters).items()})
-        whole = model.log_ratio_of_all(prompts) if isinstance(model, PolicyModel) else model.of_all(prompts)
+        whole = model.log_ratio_of_all(prompts) if isinstance(model, PolicyModel) else model.rewards_of_all(prompts)
         single = model.log_ratio(prompts, every) if isinstance(model, PolicyModel) else model(prompts, every)
         assert whole.shape == (2, 5, vocab_size**4)
         possible = env.reference_log_prob(prompts, every).expand_as(whole) > -torch.inf

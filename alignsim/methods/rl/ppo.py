@@ -21,13 +21,13 @@ from alignsim.models.policy import PolicyModel
 class PPO(PolicyGradient):
     """`conf/method/rl/ppo.yaml`: each token is an action (Ziegler et al. 2019; Ouyang et al. 2022).
 
-    A token's reward is -beta log pi/ref of it, the last one's with the response's reward added. The value network is
-    one like the policy's, with parameters of its own.
+    The reward of a token is -beta log pi/ref, and the reward of the response is added to that of the last token. The
+    value network has the architecture of the policy's network and parameters of its own.
 
     Attributes:
         epochs: gradient steps on the same responses.
-        clip: how far the ratio of a token's probability to that when it was written may move from 1, above 0.
-        gae_lambda: how far advantages look ahead of the value network, in [0, 1]; at 1 to the end, without bias.
+        clip: how far the ratio of a token's probability to that at sampling may move from 1, above 0.
+        gae_lambda: lambda of the generalized advantage, in [0, 1]; at 1 advantages do not rely on the value network.
     """
 
     steps: PositiveInt = yaml_default("method/rl/ppo", "steps")
@@ -41,7 +41,7 @@ class PPO(PolicyGradient):
     warmup_steps: NonNegativeInt = yaml_default("method/rl/ppo", "warmup_steps")
 
     def critic(self, policy: PolicyModel) -> ValueModel:
-        """The value network, 0 everywhere."""
+        """The value network, which starts at 0 everywhere."""
         return ValueModel.beside(policy)
 
     @property
@@ -67,7 +67,7 @@ class PPO(PolicyGradient):
 
 
 def token_rewards(rewards: torch.Tensor, log_ratio: torch.Tensor, beta: float) -> torch.Tensor:
-    """The reward of each token, (S, B, K), (S, B, K, T) -> (S, B, K, T): -beta log pi/ref, and r with the last one."""
-    of_each = -beta * log_ratio
-    of_each[..., -1] += rewards
-    return of_each
+    """The reward of each token, -beta log pi/ref, plus r for the last one: (S, B, K), (S, B, K, T) -> (S, B, K, T)."""
+    token_reward = -beta * log_ratio
+    token_reward[..., -1] += rewards
+    return token_reward

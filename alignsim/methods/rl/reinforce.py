@@ -17,7 +17,7 @@ from alignsim.methods.rl.base import PolicyGradient
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Reinforce(PolicyGradient):
-    """`conf/method/rl/reinforce.yaml`: each reward less the mean of all others of the seed's batch, unbiased.
+    """`conf/method/rl/reinforce.yaml`. The baseline of a reward is the mean of all others of the batch.
 
     Attributes:
         prompts_per_step: fresh prompts in a step, at least 2.

@@ -20,7 +20,7 @@ class RLOO(PolicyGradient):
     """`conf/method/rl/rloo.yaml`.
 
     Attributes:
-        samples_per_prompt: responses that the policy writes to each prompt, at least 2.
+        samples_per_prompt: responses of the policy to each prompt, at least 2.
     """
 
     steps: PositiveInt = yaml_default("method/rl/rloo", "steps")
