@@ -136,10 +136,7 @@ class MADENetwork(StackedNetwork):
         The seed and prompt axes of `tokens` may be 1; the work on the tokens is then shared.
         """
         one_hot = torch.nn.functional.one_hot(tokens, self.vocab_size).to(prompts.dtype)
-        return self.logits_of_codes(parameters, prompts, one_hot * self._code_scale + self._code_shift)
-
-    def logits_of_codes(self, parameters: Parameters, prompts: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        """The logits as a function of the token codes, (S, B, K, T, V) real numbers, differentiable by them."""
+        codes = one_hot * self._code_scale + self._code_shift  # (S or 1, B or 1, K, T, V)
         weights = self.masked(parameters)
         of_prompt, of_tokens = weights["hidden0.weight"].tensor_split([self.input_dim], 1)
         from_prompt = torch.baddbmm(weights["hidden0.bias"][:, None], prompts, of_prompt)
