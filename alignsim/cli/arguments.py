@@ -17,12 +17,13 @@ from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from alignsim.cli.compose import CheckedJob, Composition, conf_dir, groups_of
+from alignsim.cli.compose import CheckedJob, Composition, groups_of
 from alignsim.cli.expand import Planner, end_of, number_of_values
 from alignsim.cli.hydra_compat import VERSION_BASE, option_parser
 from alignsim.cli.intervals import interval_of
 from alignsim.cli.objections import Objections, missing_extra
 from alignsim.cli.wildcards import as_typed, is_pattern, readable
+from alignsim.config.defaults import conf_dir
 from alignsim.config.problems import NO_VALUE, ConfigurationError, Problem
 from alignsim.config.renames import new_keys
 from alignsim.runs.train_config import GROUPS

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from hydra import compose
@@ -35,13 +34,6 @@ class CheckedJob:
     overrides: list[str]
     choices: dict[str, str]
     config: Any
-
-
-def conf_dir() -> Path:
-    """The folder of YAML files: beside the package in a checkout, inside it when installed from a wheel."""
-    package = Path(__file__).resolve().parent.parent  # alignsim/
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
 
 
 def plain_values(config: DictConfig) -> dict[str, Any]:

@@ -23,9 +23,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from alignsim.cli.arguments import checked_command_line
-from alignsim.cli.compose import conf_dir, plain_values
+from alignsim.cli.compose import plain_values
 from alignsim.cli.hydra_compat import MAIN_SETTINGS, share_config_store
 from alignsim.config.checking import check
+from alignsim.config.defaults import conf_dir
 from alignsim.config.problems import ConfigurationError, OldKeyProblem, Problem
 from alignsim.config.settings import PlotSettings
 from alignsim.runs.train_config import load

@@ -1,6 +1,6 @@
 """What every environment offers to models, methods and measures, and how preference pairs are drawn from it.
 
-The concrete worlds live in modules of their own; nothing here knows how a response is read or rewarded.
+The concrete worlds live in modules of their own; nothing here knows the content or the reward of a response.
 
 Shapes throughout the package: S seeds, B prompts, D numbers in a prompt, K responses to each prompt, T tokens in a
 response, V tokens in the vocabulary. Responses are always `(S, B, K, T)`; S and B may be 1 where they are shared.
@@ -32,8 +32,9 @@ class Conditionals(NamedTuple):
     """Log-probabilities of each next token given the tokens before it, one position at a time.
 
     Attributes:
-        fixed: where they depend on nothing but the position, what broadcasts to (T, V); else None.
-        after: from the tokens so far, (S, B, K, t), to those of the token at t, broadcastable to (S, B, K, V).
+        fixed: the log-probabilities where they depend on the position alone, broadcastable to (T, V); else None.
+        after: function from the tokens so far, (S, B, K, t), to the log-probabilities of the token at position t,
+            broadcastable to (S, B, K, V).
     """
 
     fixed: torch.Tensor | None
@@ -41,15 +42,21 @@ class Conditionals(NamedTuple):
 
     @classmethod
     def from_log_probs(cls, env: Environment, log_probs: Callable[[torch.Tensor], torch.Tensor]) -> Conditionals:
-        """From those at every position, (S, B, K, T) -> what broadcasts to (S, B, K, T, V): all are made for each."""
+        """The conditionals of a function (S, B, K, T) -> (S, B, K, T, V), which computes all positions for each one.
+
+        Args:
+            env: the environment, for its sizes and device.
+            log_probs: log-probabilities at every position of responses; the result may broadcast to the shape above.
+        """
 
         def after(tokens: torch.Tensor) -> torch.Tensor:
             t = tokens.shape[-1]
-            every: torch.Tensor = torch.atleast_2d(log_probs(torch.nn.functional.pad(tokens, (0, env.output_dim - t))))
-            return every[..., min(t, every.shape[-2] - 1), :]
+            padded = torch.nn.functional.pad(tokens, (0, env.output_dim - t))
+            all_log_probs: torch.Tensor = torch.atleast_2d(log_probs(padded))
+            return all_log_probs[..., min(t, all_log_probs.shape[-2] - 1), :]
 
-        every = log_probs(torch.zeros(1, 1, 1, env.output_dim, dtype=torch.long, device=env.device))
-        return cls(every if every.dim() <= 2 else None, after)
+        all_log_probs = log_probs(torch.zeros(1, 1, 1, env.output_dim, dtype=torch.long, device=env.device))
+        return cls(all_log_probs if all_log_probs.dim() <= 2 else None, after)
 
 
 def sum_over_tokens(values: torch.Tensor, tokens: torch.Tensor, vocab_size: int) -> torch.Tensor:
@@ -71,8 +78,8 @@ def _as_tuple(seeds: object) -> object:
 class Environment(Component, ABC):
     """A world with prompts, responses, a true reward and a reference policy, stacked over seeds.
 
-    An environment is its own configuration: the fields up to `validation_fraction` are the knobs of `conf/env/`.
-    `seeds` and `device` are given by the run.
+    An environment is its own configuration: the fields up to `validation_fraction` are the keys of `conf/env/`.
+    `seeds` and `device` come from the run.
 
     Attributes:
         input_dim: D, how many numbers a prompt has.
@@ -80,7 +87,7 @@ class Environment(Component, ABC):
         vocab_size: V, how many tokens there are, at least 2.
         n_pairs: preference pairs for each seed, training and validation together.
         labels: how pairs are labeled.
-        validation_fraction: the share of the pairs, in (0, 1), kept for validation.
+        validation_fraction: the share of the pairs, in (0, 1), that are set aside for validation.
         seeds: one world for each; different whole numbers from 0.
         device: where tensors live, as torch names it.
 
@@ -113,7 +120,11 @@ class Environment(Component, ABC):
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        # the conditionals of a parent hold while nobody below it, a mixin neither, redefines what they follow from
+        # Methods that have another name today
+        for old, new in (("read", "tokens_to_content"), ("write", "content_to_tokens")):
+            if hasattr(cls, old):
+                raise TypeError(f"{cls.__name__}.{old}: this method of an environment is named {new}; rename it")
+        # The conditionals of a parent hold only while no class below it, mixins included, redefines their source
         names = {"tokens_to_content", "reference_log_probs", "reference_conditionals"}
         last = next(vars(parent) for parent in cls.__mro__ if names & vars(parent).keys())
         if "reference_conditionals" not in last:
@@ -124,15 +135,15 @@ class Environment(Component, ABC):
         """The random streams of these seeds."""
         return Streams(self.seeds, self.device)
 
-    # What an environment defines.
+    # What an environment has to define.
 
     @abstractmethod
     def tokens_to_content(self, responses: torch.Tensor) -> torch.Tensor:
-        """The content that a verifier sees in responses, (..., T) -> (..., T)."""
+        """The content of responses, which is what a verifier reads, (..., T) -> (..., T)."""
 
     @abstractmethod
     def content_to_tokens(self, content: torch.Tensor) -> torch.Tensor:
-        """The response that reads as this content, the inverse of `tokens_to_content`, (..., T) -> (..., T)."""
+        """The response that has this content, the inverse of `tokens_to_content`, (..., T) -> (..., T)."""
 
     @abstractmethod
     def reward(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
@@ -147,9 +158,9 @@ class Environment(Component, ABC):
         """
 
     def reference_conditionals(self, prompts: torch.Tensor) -> Conditionals:
-        """The same, token by token; worth redefining where those of one position are cheaper than those of all.
+        """The reference policy token by token; a subclass may define it where one position is cheaper than all.
 
-        Whoever redefines `tokens_to_content` or `reference_log_probs` has this one again, and not that of a parent.
+        A class that overrides `tokens_to_content` or `reference_log_probs` gets this method back, not that of a parent.
         """
         return Conditionals.from_log_probs(self, lambda tokens: self.reference_log_probs(prompts, tokens))
 
@@ -176,21 +187,21 @@ class Environment(Component, ABC):
         return None
 
     def content_log_probs(self, prompts: torch.Tensor, content: torch.Tensor) -> torch.Tensor:
-        """As `reference_log_probs`, of each next piece of content given the ones before it, up to a constant for each.
+        """Log-probabilities of each next piece of content given the ones before it, each up to an added constant.
 
-        (S, B, D), (S, B, K, T) -> what broadcasts to (S, B, K, T, V). Only importance sampling starts from it, so
-        that the nearer to the truth it is the smaller the standard error; by default uniform.
+        (S, B, D), (S, B, K, T) -> what broadcasts to (S, B, K, T, V). Only importance sampling uses it: the
+        nearer it is to the reference policy, the smaller is the standard error. It is uniform by default.
         """
         return torch.zeros(1, 1, device=self.device)
 
     def sample_shown(self, uniforms: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
-        """Responses for the pairs to learn from, as of `sample_reference`: whatever that says unless redefined."""
+        """Responses for the pairs to learn from, (S, B, K, T), by default from `sample_reference`."""
         return self.sample_reference(uniforms, prompts)
 
-    # What follows from it for every environment.
+    # What every environment inherits.
 
     def prompts(self, purpose: str, n: int, block: int = 0) -> torch.Tensor:
-        """Prompts x ~ N(0, I), (S, n, D). Another purpose or block gives other prompts."""
+        """Prompts x ~ N(0, I), (S, n, D), float32. Another purpose or block gives other prompts."""
         return self.streams.normal(f"{purpose}.prompts", (n, self.input_dim), block)
 
     def reference_log_prob(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
@@ -201,8 +212,8 @@ class Environment(Component, ABC):
         """Every response, or every prefix of this length: (1, 1, V ** T, T), int64, the last token counting fastest."""
         length = self.output_dim if length is None else length
         index = torch.arange(self.vocab_size**length, device=self.device)[:, None]
-        places = self.vocab_size ** torch.arange(length - 1, -1, -1, device=self.device)
-        return (index // places % self.vocab_size)[None, None]
+        place_values = self.vocab_size ** torch.arange(length - 1, -1, -1, device=self.device)
+        return (index // place_values % self.vocab_size)[None, None]
 
     def select_seeds(self, seed_indices: Sequence[int]) -> Self:
         """The same world for some of its seeds alone, at these indices along the seed axis."""
@@ -215,22 +226,25 @@ class Environment(Component, ABC):
         return PreferenceData(pairs[:n_train], pairs[n_train:])
 
     def sample_preferences(self, purpose: str, n: int, shown_only: bool = False) -> Preferences:
-        """Draw n pairs of responses from the reference policy, labeled as `labels` says.
+        """Sample n pairs of responses from the reference policy, labeled as `labels` says.
 
-        The draws depend on the seed and the purpose alone.
+        The pairs of a seed depend on the seed and the purpose alone.
 
         Args:
-            purpose: another one gives other pairs.
-            n: how many for each seed.
-            shown_only: whether responses come from `sample_shown`, and not from all that the reference policy writes.
+            purpose: the name of the random stream; another name gives other pairs.
+            n: the number of pairs for each seed.
+            shown_only: whether responses come from `sample_shown` in place of `sample_reference`.
         """
+        # Prompts and pairs of responses
         prompts = self.prompts(purpose, n)
         noise = self.streams.uniform(f"{purpose}.responses", (n, 2, self.output_dim))
         responses = (self.sample_shown if shown_only else self.sample_reference)(noise, prompts)
+        # Labels and their noise
         rewards = self.reward(prompts, responses)
         p_first = self.labels.preference_probability(rewards, prompts, responses)
         first_wins = self.streams.uniform(f"{purpose}.labels", (n,)) < p_first
         flipped = self.streams.uniform(f"{purpose}.flips", (n,)) < self.labels.flip_probability
         first_wins = first_wins ^ flipped
+        # The chosen response first
         chosen_first = torch.where(first_wins[..., None, None], responses, responses.flip(2))
         return Preferences(prompts, chosen_first)

@@ -1,8 +1,8 @@
-"""Which contents preference data shows, and how to draw from these alone, for any vocabulary and length.
+"""Which contents preference data shows, and sampling from these alone, for any vocabulary and length.
 
 Every token v at position t has a random key, and the keys of a content's tokens, summed modulo `RESIDUES`, decide.
-Nothing is listed and nothing rejected: contents are drawn token by token, each weighted by the chance that the rest
-makes the whole a covered one.
+Contents are sampled token by token, each token weighted by the probability that the rest completes a covered content;
+nothing is enumerated or rejected.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def new_keys(streams: Streams, output_dim: int, vocab_size: int) -> torch.Tensor
 
 
 def covered_residues(share: float) -> int:
-    """How many of the residues, from 0 on, are those of covered contents: at least 1."""
+    """The number of residues, counted from 0, that belong to covered contents, at least 1."""
     return max(round(share * RESIDUES), 1)
 
 
@@ -82,6 +82,8 @@ def _log_chances(log_probs: torch.Tensor, keys: torch.Tensor, share: float) -> l
     chances = [covered.expand(*log_probs.shape[:2], -1)]
     for t in range(keys.shape[1] - 1, -1, -1):
         after = ((residues[:, None] + keys[:, None, t]) % RESIDUES).flatten(1)  # (S, RESIDUES * V)
-        of_each = chances[-1].gather(-1, after[:, None].expand(*log_probs.shape[:2], -1)).unflatten(-1, (RESIDUES, -1))
-        chances.append((log_probs[:, :, None, t] + of_each).logsumexp(-1))
+        log_chances = (
+            chances[-1].gather(-1, after[:, None].expand(*log_probs.shape[:2], -1)).unflatten(-1, (RESIDUES, -1))
+        )
+        chances.append((log_probs[:, :, None, t] + log_chances).logsumexp(-1))
     return chances[::-1]

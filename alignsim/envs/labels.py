@@ -1,6 +1,6 @@
 """How preference pairs are labeled: the probability that the first response of a pair is preferred, and label noise.
 
-One component for each file of `conf/env/labels/`. Drawing the labels is left to the environment.
+`conf/env/labels/` has a file for each component. The environment samples the labels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from alignsim.config.schema import STRICT, Component
 
 @dataclass(frozen=True, config=STRICT)
 class Labels(Component, ABC):
-    """A labeler of preference pairs: a subclass says how probable each preference is before noise.
+    """A labeler of preference pairs. A subclass defines the probability of each preference before noise.
 
     Attributes:
         flip_probability: the probability that a label is flipped after it was drawn.

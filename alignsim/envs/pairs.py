@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from alignsim._lazy import torch
@@ -9,35 +10,49 @@ from alignsim._lazy import torch
 
 @dataclass(frozen=True)
 class Preferences:
-    """Preference pairs, stacked over seeds.
+    """N preference pairs for each of S seeds.
 
     Attributes:
         prompts: (S, N, D).
         responses: (S, N, 2, T), int64: the chosen response first, the rejected one second.
+        rewards: scores of both responses by a reward that labels the pairs anew, (S, N, 2); None where there are none.
     """
 
     prompts: torch.Tensor
     responses: torch.Tensor
+    rewards: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return self.prompts.shape[1]
 
     def __getitem__(self, pairs: slice) -> Preferences:
-        return Preferences(self.prompts[:, pairs], self.responses[:, pairs])
+        return self._map(lambda values: values[:, pairs])
 
     def split(self, size: int) -> list[Preferences]:
         """The pairs in parts of at most `size` of each seed."""
         return [self[start : start + size] for start in range(0, len(self), size)]
 
-    def rows(self, rows: torch.Tensor) -> Preferences:
-        """As many pairs of each seed in another order: the numbers of the rows, all seeds in a row, (S * N,)."""
-        prompts = self.prompts.flatten(0, 1).index_select(0, rows).view_as(self.prompts)
-        responses = self.responses.flatten(0, 1).index_select(0, rows).view_as(self.responses)
-        return Preferences(prompts, responses).to_feature_major()
+    def select_rows(self, rows: torch.Tensor) -> Preferences:
+        """N pairs of each seed in another order, in feature-major layout.
+
+        Args:
+            rows: for each seed in turn the N rows of its pairs among those of all seeds, (S * N,), int64.
+        """
+        reordered = self._map(lambda values: values.flatten(0, 1).index_select(0, rows).view_as(values))
+        return reordered.to_feature_major()
+
+    def select_seeds(self, seed_indices: torch.Tensor) -> Preferences:
+        """The pairs of some of the seeds, at these indices along the seed axis."""
+        return self._map(lambda values: values[seed_indices])
 
     def to_feature_major(self) -> Preferences:
-        """The same pairs, in memory as networks use them: prompts (S, D, N), responses (S, T, 2, N)."""
-        return Preferences(self.prompts.mT.contiguous().mT, self.responses.transpose(1, 3).contiguous().transpose(1, 3))
+        """The same pairs with the memory layout of the networks: (S, D, N), (S, T, 2, N) and (S, 2, N)."""
+        return self._map(lambda values: values.transpose(1, -1).contiguous().transpose(1, -1))
+
+    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Preferences:
+        """The pairs with every tensor changed in the same way."""
+        rewards = None if self.rewards is None else change(self.rewards)
+        return Preferences(change(self.prompts), change(self.responses), rewards)
 
 
 @dataclass(frozen=True)
@@ -48,8 +63,5 @@ class PreferenceData:
     validation: Preferences
 
     def select_seeds(self, seed_indices: torch.Tensor) -> PreferenceData:
-        """The pairs of some of the seeds alone, at these indices along the seed axis."""
-        parts = (self.train, self.validation)
-        return PreferenceData(
-            *(Preferences(pairs.prompts[seed_indices], pairs.responses[seed_indices]) for pairs in parts)
-        )
+        """The pairs of some of the seeds, at these indices along the seed axis."""
+        return PreferenceData(self.train.select_seeds(seed_indices), self.validation.select_seeds(seed_indices))

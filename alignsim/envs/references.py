@@ -1,4 +1,4 @@
-"""The reference policies that an environment can have: one component for each file of `conf/env/reference/`.
+"""The reference policies that an environment can have. `conf/env/reference/` has a file for each component.
 
 Their probabilities are computed by the environments, which know what a response is made of.
 """
@@ -28,10 +28,10 @@ class Uniform(Reference):
 class Tilted(Reference):
     """ref(y | x) is proportional to exp(tilt r*(x, y)): leaning toward good responses, or away from them.
 
-    Uniform at 0; at a tilt above 0 the policy that is optimal for beta = 1 / tilt over a uniform reference; at a tilt
-    below 0 that of the opposite reward. The tilt moves the reference policy alone, the true reward stays what it is:
-    its mean under the reference becomes `reference_value`, and as a rule (for two tokens always) the responses of a
-    pair differ less in it, so that labels are closer to coin flips.
+    A tilt of 0 is uniform. A tilt above 0 gives the policy that is optimal for beta = 1 / tilt over a uniform
+    reference, and a tilt below 0 gives that of the opposite reward. The tilt changes the reference policy and not the
+    true reward: the mean of the reward under the reference becomes `reference_value`, and the responses of a pair
+    usually differ less in reward (for two tokens always), so that labels are closer to coin flips.
 
     Attributes:
         tilt: nats of log ref(y | x) for each unit of true reward.

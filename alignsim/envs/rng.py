@@ -1,7 +1,7 @@
 """Random numbers that depend on a seed, a purpose and a block number, and on nothing else.
 
-Every number that alignsim draws comes from here, so seed 7 sees the same world whether it runs alone or among a
-thousand others, on any device, and a stage can be resumed at any block without saving a generator's state.
+Every random number of alignsim comes from here. So seed 7 has the same world whether it runs alone or among a thousand
+others, on any device, and a stage can be resumed at any block without saving the state of a generator.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Streams:
 
     Args:
         seeds: S whole numbers from 0.
-        device: where the numbers are delivered; they are drawn on the CPU, equal on every device.
+        device: the device of the tensors. The numbers are drawn on the CPU and are equal on every device.
     """
 
     def __init__(self, seeds: Sequence[int], device: str = "cpu") -> None:
@@ -41,8 +41,8 @@ class Streams:
         self, purpose: str, block: int, draw: Callable[[np.random.Generator], np.typing.NDArray[np.generic]]
     ) -> torch.Tensor:
         key = (zlib.crc32(purpose.encode()), block)
-        drawn = [draw(np.random.default_rng(np.random.SeedSequence(s, spawn_key=key))) for s in self.seeds]
-        numbers = torch.from_numpy(np.stack(drawn))
+        arrays = [draw(np.random.default_rng(np.random.SeedSequence(s, spawn_key=key))) for s in self.seeds]
+        numbers = torch.from_numpy(np.stack(arrays))
         if torch.device(self.device).type == "cuda":
             numbers = numbers.pin_memory()  # the copy then waits for nothing
         return numbers.to(self.device, non_blocking=True)

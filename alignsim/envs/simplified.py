@@ -1,8 +1,8 @@
-"""The simplified environment: one knob, `complexity_factor`, makes generating harder and leaves verifying as it was.
+"""The simplified environment: `complexity_factor` makes generating harder and leaves verifying as it is.
 
-A response's *content* is a windowed sum of its tokens. The reward is additive over the content, so a verifier that
-reads it has the same easy problem at every complexity, and the KL-regularized optimum is known in closed form. The
-reference policy factorizes over the content, too; the preference data may leave contents out.
+The *content* of a response is a windowed sum of its tokens. The reward is additive over the content, so a verifier that
+reads the content has the same easy problem at every complexity, and the KL-regularized optimum is known in closed form.
+The reference policy factorizes over the content, too. The preference data may leave contents out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from alignsim.envs.references import Reference, Tilted, Uniform
 
 
 def windows(output_dim: int, complexity_factor: float) -> list[int]:
-    """How many tokens each position sums over: whole numbers, spread evenly, whose mean is the complexity factor.
+    """The size of the window of each position: whole numbers, spread evenly, whose mean is the complexity factor.
 
     The mean is exact where `complexity_factor * output_dim` is whole and off by at most 1 / (2 output_dim) elsewhere.
 
@@ -44,15 +44,15 @@ class SimplifiedEnvironment(Environment):
         ref(y | x) = prod_t ref_t(z_t | x),   ref_t(v | x) proportional to exp(tilt * W[t, v] . x),
 
     with a tilt of 0 for a uniform reference, so that ref(y | x) is proportional to exp(tilt * r*(x, y)). Everything
-    that a verifier sees (contents, labels, the optimum) is the same at every complexity factor for the same seed.
+    that a verifier reads (contents, labels, the optimum) is the same at every complexity factor for the same seed.
 
     Attributes:
         complexity_factor: the mean window, from 1 (a token is its content: no gap) to `output_dim`.
         reward_scale: standard deviation of the true reward over prompts and uniform responses.
         reference: the reference policy, uniform or tilted.
         coverage: the share of contents, in (0, 1], that the preference data may show, training and validation alike:
-            the others never appear in it. Which they are differs between seeds and does not depend on the prompt; the
-            share is met on average over seeds.
+            the others never appear in it. The choice differs between seeds and does not depend on the prompt; the share
+            is met on average over seeds.
     """
 
     complexity_factor: Annotated[float, Field(ge=1)] = 2.0
@@ -73,7 +73,7 @@ class SimplifiedEnvironment(Environment):
     def _shows_different_contents(cls, coverage: float, info: ValidationInfo) -> float:
         vocab_size, output_dim = info.data.get("vocab_size"), info.data.get("output_dim")
         if vocab_size is None or output_dim is None:
-            return coverage  # what is wrong with them is told
+            return coverage  # their own problems are reported
         if math.log(coverage) + output_dim * math.log(vocab_size) < math.log(2) - 1e-9:
             contents = vocab_size**output_dim
             raise ValueError(f"must leave at least 2 of the {contents} contents: at least {2 / contents:.3g}")
@@ -107,8 +107,8 @@ class SimplifiedEnvironment(Environment):
     @cached_property
     def reward_weights(self) -> torch.Tensor:
         """W, (S, T, V, D)."""
-        drawn = self.streams.normal("reward.weights", (self.output_dim, self.vocab_size, self.input_dim))
-        centered = drawn - drawn.mean(2, keepdim=True)
+        weights = self.streams.normal("reward.weights", (self.output_dim, self.vocab_size, self.input_dim))
+        centered = weights - weights.mean(2, keepdim=True)
         # Var r* = sum_t E_v |W[t, v]|^2 for x ~ N(0, I) and independent, uniform content
         deviation = centered.square().sum((1, 2, 3), keepdim=True).div(self.vocab_size).sqrt()
         return self.reward_scale * centered / deviation
@@ -116,12 +116,12 @@ class SimplifiedEnvironment(Environment):
     def tokens_to_content(self, responses: torch.Tensor) -> torch.Tensor:
         """Content of responses, (..., T) -> (..., T): windowed sums modulo the vocabulary. A bijection."""
         missing = max(3 - responses.dim(), 0)
-        by_position = responses[(None,) * missing].transpose(-3, -1)  # as networks have them in memory, (S, T, K, B)
+        by_position = responses[(None,) * missing].transpose(-3, -1)  # memory layout of networks, (S, T, K, B)
         sums = self._windows @ by_position.flatten(-2).to(self._windows.dtype)
         return (sums % self.vocab_size).long().view(by_position.shape).transpose(-3, -1)[(0,) * missing]
 
     def content_to_tokens(self, content: torch.Tensor) -> torch.Tensor:
-        """The response that reads as this content, (..., T) -> (..., T): the inverse of `tokens_to_content`."""
+        """The response that has this content, (..., T) -> (..., T): the inverse of `tokens_to_content`."""
         sums = torch.zeros(*content.shape[:-1], self.output_dim + 1, dtype=content.dtype, device=content.device)
         for t, before in enumerate(self._before_window):
             sums[..., t + 1] = (content[..., t] + sums[..., before]) % self.vocab_size
@@ -156,8 +156,8 @@ class SimplifiedEnvironment(Environment):
     def reference_log_probs(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
         """Log ref of the content that each next token y_t gives after the tokens before it, (S, B, K, T, V).
 
-        Given them, z_t = (y_t + their sum within the window) mod V: the content's log-probabilities in another order.
-        Uniform over tokens: a tensor of -log V, (T, V).
+        Given the tokens before it, z_t = (y_t + their sum within the window) mod V, so these are the log-probabilities
+        of the content in another order. For a uniform reference they are a tensor of -log V, (T, V).
         """
         if self._tilt == 0:
             return self._uniform_log_probs
@@ -168,11 +168,11 @@ class SimplifiedEnvironment(Environment):
         return twice.expand(*index.shape[:-1], -1).gather(-1, index)
 
     def reference_conditionals(self, prompts: torch.Tensor) -> Conditionals:
-        """The same, token by token: those of a position follow from the tokens in its window."""
+        """The reference policy token by token: a position depends on the tokens in its window."""
         if self._tilt == 0:
             return Conditionals(self._uniform_log_probs, lambda tokens: self._uniform_log_probs[tokens.shape[-1]])
         vocabulary = torch.arange(self.vocab_size, device=self.device)
-        twice = self._factors(prompts).repeat(1, 1, 1, 2)[:, :, None]  # as above
+        twice = self._factors(prompts).repeat(1, 1, 1, 2)[:, :, None]  # (S, B, 1, T, 2 V)
 
         def after(tokens: torch.Tensor) -> torch.Tensor:
             t = tokens.shape[-1]

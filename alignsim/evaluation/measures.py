@@ -1,4 +1,4 @@
-"""Every measure of a trained method, one number for each seed: what a row of `results.csv` reports."""
+"""Every measure of a trained method, one number for each seed: the columns of a row of `results.csv`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ MEASURES = {
     "regret": "optimal_value - value",
     "statistical_regret": "optimal_value - value of the soft-optimal policy of the learned reward",
     "statistical_regret_standard_error": "of statistical_regret, from sampling; 0 where responses are enumerated",
-    "computational_regret": "regret - statistical_regret: what the method's policy failed to reach of that one",
+    "computational_regret": "regret - statistical_regret: what the method's policy loses against the soft-optimal one",
     "reward": "E[r*] under the policy",
     "kl": "KL(policy || reference), in nats; of best-of-n with sampled responses a bound from above",
     "pair_accuracy": "share of fresh pairs that the learned (or implicit) reward orders as labeled",
     "validation_loss": "smallest loss on the validation pairs, mean over pairs, in the units of the method's loss",
-    "best_step": "the step of that smallest loss, whose weights were kept",
+    "best_step": "the step of that smallest loss, whose weights are the result",
 }
 
 #: Columns of `results.csv` beside the measures that say whether they can be relied on.

@@ -1,1 +1,1 @@
-"""Methods: what differs between them (data, loss, stages), on one policy_fit and one policy-gradient loop."""
+"""Methods (data, loss, stages) on two training loops, one for preference pairs and one for on-policy data."""

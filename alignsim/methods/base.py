@@ -1,4 +1,4 @@
-"""What a method is to the rest of alignsim: it gets a task, trains, and hands back what is to be measured."""
+"""What a method is to the rest of alignsim: it gets the inputs of training, trains, and returns what is measured."""
 
 from __future__ import annotations
 
@@ -16,33 +16,39 @@ from alignsim.models.config import ModelConfig
 from alignsim.models.policy import Policy
 from alignsim.models.reward import RewardModel
 
-#: What a stage needs to go on later: nested dictionaries and lists of tensors and numbers.
+#: What a stage needs to be resumed: nested dictionaries and lists of tensors and numbers.
 State = dict[str, Any]
 
 
 class Monitor:
-    """Hears how training goes, and remembers it. This one stays silent and forgets; subclasses do more.
+    """Gets the progress and the states of training. This class ignores them; subclasses report and save.
 
-    Every stage of a method has a `stage`, a name that no other stage of the method has.
+    `stage` is the name of a stage of training; no other stage of the same method has it.
     """
 
     def load_state(self, stage: str) -> State | None:
-        """The state in which a stage was last kept; None where it starts afresh."""
+        """The last saved state of a stage; None where there is none and the stage starts anew."""
         return None
 
     def start(self, stage: str, steps: int, done: int) -> None:
-        """A stage of at most `steps` steps begins; `done` of them were taken before it was resumed."""
+        """A stage of at most `steps` steps begins, of which `done` were made before it was resumed."""
 
     def record(self, stage: str, step: int, measures: Mapping[str, torch.Tensor], model: StackedModel) -> None:
-        """After `step` steps of a stage: the model that it trains, and measures of each of its seeds, (S,).
+        """Report measures after `step` steps of a stage.
 
-        Seeds that have stopped improving are in it no more.
+        Args:
+            stage: its name.
+            step: the number of steps so far.
+            measures: values for each seed of the model, (S,), by name.
+            model: what the stage trains, without the seeds that have stopped improving.
         """
 
     def save_state(self, stage: str, state: State) -> None:
-        """The stage can go on from here: whoever wants to resume it later keeps a copy of its state.
+        """Offer a state from which the stage can be resumed. A subclass that saves it has to copy it.
 
-        `step` in it says how many steps were taken.
+        Args:
+            stage: its name.
+            state: the state; its `step` is the number of steps so far.
         """
 
     def finish(self, stage: str, step: int, diverged_at: torch.Tensor) -> None:
@@ -51,7 +57,7 @@ class Monitor:
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What every method is given: the same world, pairs, models and beta for the same seed."""
+    """What every method trains on: the same world, pairs, models and beta for the same seed."""
 
     env: Environment
     data: PreferenceData
@@ -62,14 +68,14 @@ class TrainingInputs:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a method hands back.
+    """What a method returns.
 
     Attributes:
-        policy: the result.
-        fit: how the stage that learned from the pairs went; None for methods that have none.
+        policy: the trained policy.
+        fit: the fit to the pairs; None for methods that are not fitted to them.
         scorer: the reward that was learned, explicit or implicit, up to a function of the prompt:
             (S, B, D), (S, B, K, T) -> (S, B, K).
-        reward_model: for methods that have one.
+        reward_model: the learned reward model; None for methods without one.
     """
 
     policy: Policy
@@ -79,15 +85,15 @@ class TrainingResult:
 
 
 class Method(Component, ABC):
-    """A method is a frozen dataclass: its fields are its configuration, `train` is what it does."""
+    """A method is a frozen dataclass whose fields are its configuration; `train` carries it out."""
 
     @abstractmethod
     def train(self, task: TrainingInputs) -> TrainingResult:
-        """Train on every seed of the task at once."""
+        """Train on every seed of the environment at once."""
 
 
 def map_tensors(state: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """A state of the same form with every tensor changed."""
+    """A state of the same structure in which `change` was applied to every tensor."""
     if isinstance(state, torch.Tensor):
         return change(state)
     if isinstance(state, dict):
@@ -98,6 +104,6 @@ def map_tensors(state: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> A
 
 
 def fitted(model: StackedModel) -> FitSummary:
-    """The fit of a model that was fitted to pairs."""
+    """The summary of the fit of a model, which must have been fitted to pairs."""
     assert model.fit is not None, "the model was never fitted to pairs"
     return model.fit

@@ -8,40 +8,24 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import log_ratios
 from alignsim.methods.dpo import DPO
-from alignsim.methods.optimizer import tuned
+from alignsim.methods.losses import cdpo_loss
 from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.policy import PolicyModel
 
 
-def cdpo_loss(
-    chosen_log_ratio: torch.Tensor, rejected_log_ratio: torch.Tensor, beta: float, label_noise: float
-) -> torch.Tensor:
-    """-(1 - e) log sigmoid(beta h) - e log sigmoid(-beta h), h the difference of log-ratios, in nats, elementwise.
-
-    Mitchell 2023 (a note on DPO with noisy preferences), equation 3: cross-entropy with labels smoothed by e.
-
-    Args:
-        chosen_log_ratio: log pi(y|x) - log ref(y|x) of the chosen responses, any shape.
-        rejected_log_ratio: the same of the rejected ones.
-        beta: weight of the KL term, above 0.
-        label_noise: e, the share of labels that are believed to be flipped, in [0, 0.5).
-    """
-    margin, log_sigmoid = beta * (chosen_log_ratio - rejected_log_ratio), torch.nn.functional.logsigmoid
-    return -(1 - label_noise) * log_sigmoid(margin) - label_noise * log_sigmoid(-margin)
-
-
 @dataclass(frozen=True, config=STRICT)
 class CDPO(DPO):
-    """`conf/method/cdpo.yaml`. `label_noise` is the share of labels that are believed to be flipped, in [0, 0.5)."""
+    """`conf/method/cdpo.yaml`. `label_noise` is the assumed share of flipped labels, in [0, 0.5)."""
 
     stage: ClassVar[str] = "cdpo"
 
-    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=1985, learning_rate=3.45e-3, weight_decay=0.452)
-    label_noise: Annotated[float, Field(ge=0, lt=0.5)] = 0.0433
+    policy_fit: PreferenceFitConfig = yaml_default("method/cdpo", "policy_fit", PreferenceFitConfig)
+    label_noise: Annotated[float, Field(ge=0, lt=0.5)] = yaml_default("method/cdpo", "label_noise")
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
         """`cdpo_loss` of each pair."""

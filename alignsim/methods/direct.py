@@ -1,4 +1,4 @@
-"""What direct preference methods share: the policy itself is fitted to the pairs, with no reward model."""
+"""What direct preference methods share: the policy itself is fitted to the pairs, without a reward model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from alignsim.models.policy import PolicyModel
 
 @dataclass(frozen=True, config=STRICT)
 class DirectMethod(Method):
-    """A method that is a loss on pairs: a subclass says which.
+    """A method that is a loss on pairs. A subclass defines which loss.
 
     Attributes:
         policy_fit: how the policy is fitted to the pairs.
@@ -41,11 +41,14 @@ class DirectMethod(Method):
         """
 
     def beta_of_loss(self, beta: float) -> float:
-        """What `loss` gets for `beta`, from the run's."""
+        """The `beta` that `loss` gets, from the beta of the run."""
         return beta
 
     def score(self, policy: PolicyModel, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
-        """What orders responses as the method sees them, up to a function of the prompt; here log pi/ref, (S, B, K)."""
+        """The implicit reward up to scale and a function of the prompt: (S, B, D), (S, B, K, T) -> (S, B, K).
+
+        It is log pi/ref unless a subclass defines another one.
+        """
         return policy.log_ratio(prompts, responses)
 
     def train(self, task: TrainingInputs) -> TrainingResult:
@@ -62,16 +65,20 @@ class DirectMethod(Method):
         return TrainingResult(policy, fitted(policy), lambda prompts, responses: self.score(policy, prompts, responses))
 
     def _checked(self, losses: torch.Tensor, pairs: Preferences) -> torch.Tensor:
-        """The losses, once they are known to be one for each pair."""
-        if losses.shape != (wanted := pairs.prompts.shape[:2]):
-            told = f"{type(self).__name__}.loss gave a tensor of shape {tuple(losses.shape)}"
-            raise ValueError(f"{told}; it must give one loss for each pair: (S, B) = {tuple(wanted)}")
+        """The losses.
+
+        Raises:
+            ValueError: they are not one for each pair, (S, B).
+        """
+        if losses.shape != (expected := pairs.prompts.shape[:2]):
+            message = f"{type(self).__name__}.loss gave a tensor of shape {tuple(losses.shape)}"
+            raise ValueError(f"{message}; it must give one loss for each pair: (S, B) = {tuple(expected)}")
         return losses
 
 
 @dataclass(frozen=True, config=STRICT)
 class TemperedMethod(DirectMethod):
-    """A direct method with a temperature of its own: at no temperature is its optimum that of E[r] - beta KL.
+    """A direct method with a temperature of its own, since no temperature gives it the optimum of E[r] - beta KL.
 
     Attributes:
         temperature: in units of the run's beta, above 0.
@@ -80,7 +87,7 @@ class TemperedMethod(DirectMethod):
     temperature: PositiveFloat = 1.0
 
     def beta_of_loss(self, beta: float) -> float:
-        """The temperature."""
+        """The temperature times the beta of the run."""
         return self.temperature * beta
 
 

@@ -1,7 +1,4 @@
-"""Direct preference optimization (Rafailov et al. 2023): the implicit reward of the policy is fitted to the pairs.
-
-Their labels are given, or a reward's.
-"""
+"""Direct preference optimization (Rafailov et al. 2023): the implicit reward of the policy is fitted to the pairs."""
 
 from __future__ import annotations
 
@@ -11,50 +8,16 @@ from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
 from alignsim.envs.pairs import PreferenceData, Preferences
 from alignsim.methods.base import Monitor, TrainingInputs
 from alignsim.methods.direct import DirectMethod, log_ratios
-from alignsim.methods.optimizer import tuned
+from alignsim.methods.losses import dpo_loss
 from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.config import ModelConfig
 from alignsim.models.policy import PolicyModel
-
-
-def dpo_loss(chosen_log_ratio: torch.Tensor, rejected_log_ratio: torch.Tensor, beta: float) -> torch.Tensor:
-    """-log sigmoid(beta [log pi/ref (chosen) - log pi/ref (rejected)]), in nats, elementwise.
-
-    Rafailov et al. 2023, equation 7: the Bradley-Terry loss of the implicit reward beta log pi/ref.
-
-    Args:
-        chosen_log_ratio: log pi(y|x) - log ref(y|x) of the chosen responses, any shape.
-        rejected_log_ratio: the same of the rejected ones.
-        beta: weight of the KL term, above 0.
-    """
-    return -torch.nn.functional.logsigmoid(beta * (chosen_log_ratio - rejected_log_ratio))
-
-
-def labeled_dpo_loss(
-    rewards: torch.Tensor, log_ratio: torch.Tensor, beta: float, coins: torch.Tensor | None = None
-) -> torch.Tensor:
-    """The DPO loss of pairs that rewards label as of Bradley & Terry (1952), in nats, (S, B).
-
-    Where the policy is optimal for the rewards, its expectation over labels is stationary for every pair, whoever
-    wrote it: beta times the difference of log-ratios is then that of the rewards.
-
-    Args:
-        rewards: of both responses, (S, B, 2); adding a function of the prompt changes nothing.
-        log_ratio: log pi - log ref of both, with gradient, (S, B, 2).
-        beta: weight of the KL term, above 0.
-        coins: numbers in [0, 1), (S, B): the first response is chosen where its probability is above; None for the
-            expectation over labels.
-    """
-    first, second = log_ratio.unbind(-1)
-    p_first = torch.sigmoid(rewards[..., 0] - rewards[..., 1])
-    if coins is not None:
-        p_first = torch.where(p_first.isnan(), p_first, (coins < p_first).to(p_first.dtype))
-    return p_first * dpo_loss(first, second, beta) + (1 - p_first) * dpo_loss(second, first, beta)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -62,17 +25,17 @@ class DPO(DirectMethod):
     """`conf/method/dpo.yaml`.
 
     Attributes:
-        beta: weight of the KL term that the loss assumes, above 0; None for the run's, for which the best policy is
-            its optimum on endless pairs.
+        beta: weight of the KL term that the loss assumes, above 0. None takes the beta of the run; on infinitely many
+            pairs the optimum of the loss is then the best policy.
     """
 
     stage: ClassVar[str] = "dpo"
 
-    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=2582, learning_rate=5.59e-3, weight_decay=0.387)
+    policy_fit: PreferenceFitConfig = yaml_default("method/dpo", "policy_fit", PreferenceFitConfig)
     beta: PositiveFloat | None = None
 
     def beta_of_loss(self, beta: float) -> float:
-        """Its own, or the run's."""
+        """The method's own beta where it has one, else the beta of the run."""
         return self.beta or beta
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
@@ -97,7 +60,7 @@ def train_policy_with_dpo(
         beta: weight of the KL term, above 0.
         model: the models' configuration.
         settings: how the policy is fitted.
-        monitor: hears the losses.
+        monitor: gets the losses.
 
     Returns:
         The policy of the best validation loss of each seed; its `fit` says which step that was.

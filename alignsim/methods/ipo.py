@@ -8,25 +8,13 @@ from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import TemperedMethod, log_ratios
-from alignsim.methods.optimizer import tuned
+from alignsim.methods.losses import ipo_loss
 from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.policy import PolicyModel
-
-
-def ipo_loss(chosen_log_ratio: torch.Tensor, rejected_log_ratio: torch.Tensor, tau: float) -> torch.Tensor:
-    """(log pi/ref (chosen) - log pi/ref (rejected) - 1 / (2 tau))^2, elementwise.
-
-    Azar et al. 2023, equation 17. The log-ratios are sums over tokens, as in the paper; some libraries take means.
-
-    Args:
-        chosen_log_ratio: log pi(y|x) - log ref(y|x) of the chosen responses, any shape.
-        rejected_log_ratio: the same of the rejected ones.
-        tau: weight of the KL term in IPO's own objective E[P(y beats ref)] - tau KL, above 0.
-    """
-    return (chosen_log_ratio - rejected_log_ratio - 1 / (2 * tau)) ** 2
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -35,8 +23,8 @@ class IPO(TemperedMethod):
 
     stage: ClassVar[str] = "ipo"
 
-    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=1985, learning_rate=3.45e-3, weight_decay=0.452)
-    temperature: PositiveFloat = 0.114
+    policy_fit: PreferenceFitConfig = yaml_default("method/ipo", "policy_fit", PreferenceFitConfig)
+    temperature: PositiveFloat = yaml_default("method/ipo", "temperature")
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
         """`ipo_loss` of each pair."""

@@ -8,43 +8,13 @@ from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import TemperedMethod
-from alignsim.methods.optimizer import tuned
+from alignsim.methods.losses import kto_loss, reference_point
 from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.policy import PolicyModel
-
-#: Of desirable and of undesirable responses.
-Weights = tuple[float, float]
-
-
-def kto_loss(
-    log_ratio: torch.Tensor, is_desirable: torch.Tensor, reference_point: torch.Tensor, beta: float, weights: Weights
-) -> torch.Tensor:
-    """w_y [1 - sigmoid(beta (r - z0))] where y is desirable, w_y [1 - sigmoid(beta (z0 - r))] where not, elementwise.
-
-    Ethayarajh et al. 2024, equation 8, r = log pi(y|x) - log ref(y|x).
-
-    Args:
-        log_ratio: r, any shape.
-        is_desirable: whether each response is, broadcastable to it.
-        reference_point: z0, an estimate of KL(pi || ref), 0 or above, without gradient, broadcastable.
-        beta: how fast the value saturates, above 0.
-        weights: w of desirable and of undesirable responses.
-    """
-    margin = beta * (log_ratio - reference_point)
-    missed = torch.sigmoid(torch.where(is_desirable, -margin, margin))
-    # two numbers in one `where` would be of 32 bits, whatever the log-ratios are of
-    return torch.where(is_desirable, weights[0] * missed, weights[1] * missed)
-
-
-def reference_point(mismatched_log_ratio: torch.Tensor) -> torch.Tensor:
-    """The estimate z0 = max(0, mean log pi/ref) over responses to other prompts, (S, B, K) -> (S, 1, 1).
-
-    Ethayarajh et al. 2024, section 4: biased, but cheap; no gradient goes through it.
-    """
-    return mismatched_log_ratio.detach().mean((1, 2), keepdim=True).clamp(min=0)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -58,16 +28,16 @@ class KTO(TemperedMethod):
 
     stage: ClassVar[str] = "kto"
 
-    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=2582, learning_rate=5.59e-3, weight_decay=0.387)
-    temperature: PositiveFloat = 1.07
-    desirable_weight: PositiveFloat = 1.0
-    undesirable_weight: PositiveFloat = 1.0
+    policy_fit: PreferenceFitConfig = yaml_default("method/kto", "policy_fit", PreferenceFitConfig)
+    temperature: PositiveFloat = yaml_default("method/kto", "temperature")
+    desirable_weight: PositiveFloat = yaml_default("method/kto", "desirable_weight")
+    undesirable_weight: PositiveFloat = yaml_default("method/kto", "undesirable_weight")
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
-        """Mean `kto_loss` of the two responses of each pair; z0 from each prompt with the pair after it, as a ring.
+        """Mean `kto_loss` of the two responses of each pair; z0 is of each prompt with the responses to the next.
 
-        A batch of one pair has no other, and z0 is then of the pair itself. Validation pairs are looked at in parts,
-        each with a z0 of its own, as batches have.
+        In a batch of one pair z0 comes from the pair itself. Validation pairs are evaluated in parts, each with a z0 of
+        its own, as batches are.
         """
         with torch.no_grad():
             mismatched = policy.log_ratio(pairs.prompts, pairs.responses.roll(-1, 1))

@@ -1,7 +1,7 @@
-"""The one loop of methods that learn from what a policy generates while it trains: RL, RAFT, online DPO.
+"""The one training loop of methods that learn from responses generated during training: RL, RAFT, online DPO.
 
-What a step learns from, and by which loss, is the method's: an `OnPolicyLearner`. Rewards are only ever evaluated,
-nothing is back-propagated through them.
+A method defines the batches and the loss as an `OnPolicyLearner`. Rewards are only evaluated; no gradient goes through
+them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from alignsim.models.policy import PolicyModel
 #: Reward of responses: (S, B, D), (S, B, K, T) -> (S, B, K).
 Reward = Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]
 
-#: Steps whose random numbers are drawn together, and between two reports to the monitor; a stage resumes at a block.
+#: Steps in a block. Random numbers are drawn for a block at once, and a stage reports and resumes after each block.
 STEPS_IN_BLOCK = 50
 
 
@@ -34,7 +34,7 @@ class OnPolicyConfig(OptimizerConfig):
     """How a policy learns from responses that are generated while it trains.
 
     Attributes:
-        steps: each on fresh prompts.
+        steps: training steps, each on fresh prompts.
         prompts_per_step: fresh prompts in a step.
     """
 
@@ -45,20 +45,21 @@ class OnPolicyConfig(OptimizerConfig):
 
 @plain_dataclass
 class Batch:
-    """What one step learns from.
+    """The data of one training step.
 
     Attributes:
-        policy: as it is now; in the first epoch it is the one that generated the responses.
+        policy: the current policy; in the first epoch it is the one that generated the responses.
         prompts: (S, B, D).
         responses: (S, B, K, T); empty, K = 0, where none are generated.
-        rewards: of the responses, (S, B, K), or their expectation for each prompt, (S, B, 1).
-        log_ratio: log pi - log ref of the same; its gradient can be taken once, in the first epoch.
-        critic: what is trained beside the policy, if anything.
-        epoch: how many gradient steps were taken on this batch before.
+        rewards: rewards of the responses, (S, B, K), or their expectation for each prompt, (S, B, 1).
+        log_ratio: log pi - log ref of the responses, (S, B, K), or its expectation, (S, B, 1). Its gradient can be
+            taken once, in the first epoch.
+        critic: the model that is trained together with the policy, or None.
+        epoch: the number of gradient steps on this batch so far.
         token_log_ratio: log pi/ref of each token when it was generated, (S, B, K, T), without gradient. Set by losses
             that compare later epochs with the first one, as are `advantages` and `returns`.
-        advantages: of each token, (S, B, K, T), or of each response, (S, B, K, 1).
-        returns: what the critic is fitted to, (S, B, K, T).
+        advantages: advantages of each token, (S, B, K, T), or of each response, (S, B, K, 1).
+        returns: the targets of the critic, (S, B, K, T).
     """
 
     policy: PolicyModel
@@ -74,7 +75,7 @@ class Batch:
 
 
 class OnPolicyLearner(ABC):
-    """What a stage trains, and from what: a subclass for each kind of method.
+    """The batches, the parameters and the loss of a stage. Each kind of method has a subclass.
 
     Attributes:
         parameters: all that is trained, by name.
@@ -126,10 +127,10 @@ class SampledLearner(OnPolicyLearner):
         self._prompts_per_step, self._samples_per_prompt = prompts_per_step, samples_per_prompt
 
     def draw(self, n_steps: int, block: int) -> None:
-        """Prompts, (S, steps * B, D), and the numbers that decide each token, (S, steps, T, K, B)."""
+        """Draw prompts, (S, steps * B, D), and the numbers that determine each token, (S, steps, T, K, B)."""
         env, size = self.policy.env, self._prompts_per_step
         self._prompts = env.prompts("rl", n_steps * size, block=block).split(size, dim=1)
-        # in the order in which the network uses them
+        # In the order in which the network uses them
         shape = (n_steps, env.output_dim, self._samples_per_prompt, size)
         self._uniforms = env.streams.uniform("rl.samples", shape, block=block)
 
@@ -148,9 +149,9 @@ def train_on_policy(
     """Train a policy on batches of its own responses; the last weights are kept.
 
     Args:
-        learner: what is trained, and on what.
-        policy: the policy among it, trained in place.
-        config: how many steps, and how large.
+        learner: the batches, the parameters and the loss.
+        policy: the policy that the learner trains, in place.
+        config: number of steps, learning rate and weight decay.
         beta: weight of the KL term in the objective that is reported, above 0.
         stage: the name of the stage for the monitor.
         monitor: gets the mean reward, KL and objective of the samples since the last report.
@@ -188,7 +189,7 @@ def train_on_policy(
 
 
 def _resume(learner: OnPolicyLearner, optimizer: StackedAdamW, saved: State | None) -> int:
-    """Go on from a saved state; how many steps had been taken, 0 where there is none."""
+    """Restore a saved state and return the number of its steps; 0 where there is none."""
     if saved is None:
         return 0
     optimizer.restore(saved["optimizer"])

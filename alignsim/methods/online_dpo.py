@@ -1,6 +1,6 @@
-"""Online DPO: the DPO loss on pairs that the policy has just written, labeled by a reward, learned or true.
+"""Online DPO (Guo et al. 2024): the DPO loss on fresh samples of the policy, labeled by a learned or the true reward.
 
-Guo et al. 2024. With a learned labeller it has RLHF's two stages, and DPO's loss on on-policy data in the second.
+With a learned reward it has the two stages of RLHF, and in the second the loss of DPO on on-policy pairs.
 """
 
 from __future__ import annotations
@@ -11,47 +11,48 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.methods.base import Method, Monitor, TrainingInputs, TrainingResult
-from alignsim.methods.dpo import labeled_dpo_loss
+from alignsim.methods.losses import labeled_dpo_loss
 from alignsim.methods.on_policy import Batch, OnPolicyConfig, Reward, SampledLearner, train_on_policy
-from alignsim.methods.optimizer import tuned
 from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.policy import PolicyModel
 from alignsim.models.reward import RewardModel
 
-#: Whether a label is drawn, or both labels count, each as much as it is probable.
+#: Whether a label is sampled, or both labels count, weighted by their probabilities.
 Labels = Literal["sampled", "expected"]
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class OnlinePairsConfig(OnPolicyConfig):
-    """How a policy is fitted to pairs that it has just written.
+    """How a policy is fitted to pairs of its own samples.
 
     Attributes:
         prompts_per_step: fresh prompts in a step, one pair for each.
-        labels: `sampled` from Bradley-Terry, or `expected`, the mean of the loss over them: the same on average, with
-            less noise, and no longer what a labeller that answers which is better can tell.
+        labels: `sampled` from the Bradley-Terry model, or `expected`: the mean of the loss over both labels. The two
+        are
+            equal on average; the second has less noise, but needs a labeler that gives probabilities.
     """
 
-    prompts_per_step: PositiveInt = 64
-    labels: Labels = "sampled"
+    prompts_per_step: PositiveInt = yaml_default("method/online_dpo", "on_policy.prompts_per_step")
+    labels: Labels = yaml_default("method/online_dpo", "on_policy.labels")
 
 
 @dataclass(frozen=True, config=STRICT)
 class OnlineDPO(TwoStageMethod):
-    """`conf/method/online_dpo.yaml`: labeled by a reward model that was fitted to the pairs.
+    """`conf/method/online_dpo.yaml`: online DPO labeled by a reward model that was fitted to the given pairs.
 
     Attributes:
-        on_policy: how the policy is fitted to its own pairs.
+        on_policy: how the policy is fitted to pairs of its own samples.
     """
 
-    reward_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=3000, learning_rate=1e-3, weight_decay=0.01)
-    on_policy: OnlinePairsConfig = tuned(OnlinePairsConfig, steps=2000, learning_rate=3e-3, weight_decay=0.01)
+    reward_fit: PreferenceFitConfig = yaml_default("method/online_dpo", "reward_fit", PreferenceFitConfig)
+    on_policy: OnlinePairsConfig = yaml_default("method/online_dpo", "on_policy", OnlinePairsConfig)
 
     def policy_for(self, reward_model: RewardModel, task: TrainingInputs) -> PolicyModel:
-        """Fit a fresh policy to pairs of its own that the reward model labels."""
+        """Fit a fresh policy to pairs of its own samples, which the reward model labels."""
         policy = task.model.new_policy(task.env)
         fit_to_own_pairs(policy, reward_model, self.on_policy, beta=task.beta, monitor=task.monitor)
         return policy
@@ -59,18 +60,18 @@ class OnlineDPO(TwoStageMethod):
 
 @dataclass(frozen=True, config=STRICT)
 class OracleOnlineDPO(Method):
-    """`conf/method/online_dpo_oracle.yaml`: labeled by the true reward, with nothing learned from the given pairs.
+    """`conf/method/online_dpo_oracle.yaml`: online DPO labeled by the true reward. It does not use the given pairs.
 
-    Labels are Bradley-Terry's without noise, whatever the environment says of the given pairs' labels.
+    Labels follow the Bradley-Terry model without noise, whatever the labels of the environment are.
 
     Attributes:
-        on_policy: how the policy is fitted to its own pairs.
+        on_policy: how the policy is fitted to pairs of its own samples.
     """
 
-    on_policy: OnlinePairsConfig = tuned(OnlinePairsConfig, steps=2531, learning_rate=3.28e-3, weight_decay=1.79e-3)
+    on_policy: OnlinePairsConfig = yaml_default("method/online_dpo_oracle", "on_policy", OnlinePairsConfig)
 
     def train(self, task: TrainingInputs) -> TrainingResult:
-        """Fit a policy to pairs of its own that the true reward labels."""
+        """Fit a policy to pairs of its own samples, which the true reward labels."""
         policy = task.model.new_policy(task.env)
         fit_to_own_pairs(policy, task.env.reward, self.on_policy, beta=task.beta, monitor=task.monitor)
         return TrainingResult(policy, None, scorer=policy.log_ratio)
@@ -100,7 +101,7 @@ class _OnlinePairsLearner(SampledLearner):
         self._config, self._beta = config, beta
 
     def draw(self, n_steps: int, block: int) -> None:
-        """Also the numbers that decide each label, (S, steps, B)."""
+        """Draw prompts and numbers for responses, and also a number for each label, (S, steps, B)."""
         super().draw(n_steps, block)
         shape = (n_steps, self._config.prompts_per_step)
         self._coins = self.policy.env.streams.uniform("rl.labels", shape, block)

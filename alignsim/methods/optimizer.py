@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import field
 from typing import Any
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT, Configuration
 from alignsim.models.network import Parameters
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class OptimizerConfig(Configuration):
-    """How a stage takes its steps.
+    """The steps of a stage.
 
     Attributes:
         steps: gradient steps at most.
@@ -27,8 +27,8 @@ class OptimizerConfig(Configuration):
 
     steps: PositiveInt
     learning_rate: PositiveFloat
-    weight_decay: NonNegativeFloat = 0.01
-    warmup_steps: NonNegativeInt = 50
+    weight_decay: NonNegativeFloat = yaml_default("method/fit/default", "weight_decay")
+    warmup_steps: NonNegativeInt = yaml_default("method/fit/default", "warmup_steps")
 
     def schedule(self, step: int) -> float:
         """The learning rate of a step from 0, in (0, learning_rate]."""
@@ -38,31 +38,26 @@ class OptimizerConfig(Configuration):
         return self.learning_rate * (1 + math.cos(math.pi * progress)) / 2
 
 
-def tuned(settings: type, **values: Any) -> Any:
-    """A field with a method's own settings by default; its YAML file has the same, and says who chose them."""
-    return field(default_factory=lambda: settings(**values))
-
-
 class StackedAdamW:
     """AdamW on a dictionary of stacked parameters; each seed's update depends on its own gradient alone.
 
-    On the operation behind torch's fused AdamW: `torch.optim.AdamW` makes every process import torch's compiler, which
-    takes a second, and its bookkeeping as long as the step of a small network.
+    It calls the operation behind torch's fused AdamW. `torch.optim.AdamW` itself makes every process import torch's
+    compiler, which takes a second, and its bookkeeping takes as long as the step of a small network.
 
     Attributes:
         diverged_at: the first step, from 1, at which a seed's loss was not finite, or after which `note_divergence`
             found its weights so; 0 while there is none, (S,).
     """
 
-    def __init__(self, parameters: Parameters, settings: OptimizerConfig) -> None:
-        self._settings = settings
+    def __init__(self, parameters: Parameters, config: OptimizerConfig) -> None:
+        self._config = config
         self._leaves = list(parameters.values())
         for leaf in self._leaves:
             leaf.requires_grad_(True)
         device = self._leaves[0].device
         self._means = [torch.zeros_like(leaf) for leaf in self._leaves]  # of the gradient
         self._squares = [torch.zeros_like(leaf) for leaf in self._leaves]  # of its square
-        self._taken = torch.zeros((), device=device)
+        self._n_steps = torch.zeros((), device=device)
         self._ones = torch.ones(len(self._leaves[0]), device=device)  # the derivative of the sum of the losses
         self.diverged_at = torch.zeros(len(self._leaves[0]), dtype=torch.long, device=device)
 
@@ -70,27 +65,27 @@ class StackedAdamW:
         """One descent step on the losses of all seeds, (S,). They share no parameter, so their sum keeps them apart."""
         gradients = torch.autograd.grad(losses, self._leaves, self._ones)
         with torch.no_grad():
-            self._taken += 1
+            self._n_steps += 1
             torch._fused_adamw_(
-                *(self._leaves, gradients, self._means, self._squares, [], [self._taken] * len(gradients)),
+                *(self._leaves, gradients, self._means, self._squares, [], [self._n_steps] * len(gradients)),
                 amsgrad=False,
                 beta1=0.9,
                 beta2=0.999,
-                lr=self._settings.schedule(step),
-                weight_decay=self._settings.weight_decay,
+                lr=self._config.schedule(step),
+                weight_decay=self._config.weight_decay,
                 eps=1e-8,
                 maximize=False,
             )
 
     def note_divergence(self, step: int, losses: torch.Tensor) -> None:
-        """Note the seeds whose losses or weights are not finite; both may show it before the other does.
+        """Record the first step at which the losses or the weights of a seed are not finite; either may come first.
 
         Args:
-            step: how many steps were taken.
-            losses: of the last steps, (steps, S).
+            step: the number of steps so far.
+            losses: the losses of the last steps, (steps, S).
         """
-        taken = torch.arange(step - len(losses) + 1, step + 1, device=losses.device)[:, None]
-        first = torch.where(torch.isfinite(losses), step + 1, taken).amin(0)
+        steps = torch.arange(step - len(losses) + 1, step + 1, device=losses.device)[:, None]
+        first = torch.where(torch.isfinite(losses), step + 1, steps).amin(0)
         finite = torch.ones_like(self.diverged_at, dtype=torch.bool)
         for leaf in self._leaves:
             finite &= torch.isfinite(leaf.detach()).flatten(1).all(1)
@@ -98,26 +93,26 @@ class StackedAdamW:
         self.diverged_at = torch.where((self.diverged_at == 0) & (first <= step), first, self.diverged_at)
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on, tensors by reference."""
+        """Everything that the next step depends on, tensors by reference."""
         return {
             "parameters": [leaf.detach() for leaf in self._leaves],
             "means": self._means,
             "squares": self._squares,
-            "taken": self._taken,
+            "n_steps": self._n_steps,
             "diverged_at": self.diverged_at,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state, bit for bit."""
+        """Resume from a state, bit for bit."""
         ours = self.state()
         with torch.no_grad():
             for name in ("parameters", "means", "squares"):
                 for tensor, value in zip(ours[name], state[name], strict=True):
                     tensor.copy_(value)
-            self._taken.copy_(state["taken"])
+            self._n_steps.copy_(state["n_steps"])
         self.diverged_at = state["diverged_at"]
 
     def close(self) -> None:
-        """Leave plain tensors behind, without gradients."""
+        """Turn gradients of the parameters off again."""
         for leaf in self._leaves:
             leaf.requires_grad_(False)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic.dataclasses import dataclass
 
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.methods.base import Method, TrainingInputs, TrainingResult
-from alignsim.methods.optimizer import tuned
 from alignsim.methods.rl.base import PolicyOptimizer
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import train_policy_with_rlhf
@@ -14,12 +14,12 @@ from alignsim.methods.rlhf import train_policy_with_rlhf
 
 @dataclass(frozen=True, config=STRICT)
 class OracleRLHF(Method):
-    """`conf/method/oracle_rlhf.yaml`. The second stage of `RLHF`, given the reward that no reward model can better."""
+    """`conf/method/oracle_rlhf.yaml`: the second stage of `RLHF` with the true reward in place of a learned one."""
 
-    rl: PolicyOptimizer = tuned(RLOO, steps=2021, learning_rate=6.47e-3, weight_decay=0.0547)
+    rl: PolicyOptimizer = yaml_default("method/oracle_rlhf", "rl", RLOO)
 
     def train(self, task: TrainingInputs) -> TrainingResult:
-        """Improve a policy against the true reward; the pairs are not looked at."""
+        """Improve a policy against the true reward; the pairs are not used."""
         env, model = task.env, task.model
         policy = train_policy_with_rlhf(
             env, env.reward, beta=task.beta, model=model, settings=self.rl, monitor=task.monitor

@@ -9,6 +9,7 @@ from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import PreferenceData, Preferences
 from alignsim.envs.rng import Streams
@@ -19,11 +20,11 @@ from alignsim.models.network import Parameters
 
 Model = TypeVar("Model", bound=StackedModel)
 
-#: From a model and a batch of pairs to the loss of each pair, (S, B), in whatever that loss is counted.
+#: Function from a model and a batch of pairs to the loss of each pair, (S, B).
 PairLoss = Callable[[Model, Preferences], "torch.Tensor"]
 
-#: Validation pairs that are evaluated together: bounds memory, stays in cache.
-_PAIRS_AT_ONCE = 128
+#: Pairs that are evaluated together without gradients: this bounds memory and stays in the cache.
+PAIRS_AT_ONCE = 128
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -36,11 +37,11 @@ class PreferenceFitConfig(OptimizerConfig):
         patience: checks without a smaller validation loss after which a seed has stopped improving.
     """
 
-    steps: PositiveInt = 3000
-    learning_rate: PositiveFloat = 1e-3
-    batch_size: PositiveInt = 128
-    validate_every: PositiveInt = 25
-    patience: PositiveInt = 20
+    steps: PositiveInt = yaml_default("method/fit/default", "steps")
+    learning_rate: PositiveFloat = yaml_default("method/fit/default", "learning_rate")
+    batch_size: PositiveInt = yaml_default("method/fit/default", "batch_size")
+    validate_every: PositiveInt = yaml_default("method/fit/default", "validate_every")
+    patience: PositiveInt = yaml_default("method/fit/default", "patience")
 
 
 def fit_to_preferences(
@@ -54,12 +55,12 @@ def fit_to_preferences(
 ) -> None:
     """Minimize the mean loss over the training pairs; keep, for each seed, the weights of its best validation loss.
 
-    A seed stops when `patience` checks in a row brought no smaller validation loss. It then leaves the stack and costs
-    nothing any more. Its result does not depend on the other seeds.
+    A seed stops after `patience` checks in a row without a smaller validation loss. It then leaves the stack and costs
+    nothing. The result of a seed does not depend on the other seeds.
 
     Args:
-        model: its `parameters` and `fit` are set to the best found, step 0 included.
-        loss: from a model, the given one for some of its seeds, and a batch of their pairs to the loss of each pair.
+        model: its `parameters` and `fit` are set to the best weights, those of step 0 included.
+        loss: the loss of each pair, (S, B), of a model (`model` with some of its seeds) and a batch of their pairs.
         data: training and validation pairs.
         config: steps, batches, learning rate, validation.
         stage: the name of the stage for the monitor.
@@ -131,7 +132,7 @@ class BestCheckpoint:
         self.checks_without_improvement = torch.zeros_like(self.step)
 
     def update(self, step: int, loss: torch.Tensor, parameters: Parameters) -> None:
-        """Take over the weights of the seeds whose validation loss, (S,), is smaller than before."""
+        """Store the weights of the seeds whose validation loss, (S,), is smaller than before."""
         better = loss < self.loss
         self.loss = torch.where(better, loss, self.loss)
         self.step = torch.where(better, step, self.step)
@@ -141,40 +142,40 @@ class BestCheckpoint:
         self.checks_without_improvement = torch.where(better, 0, self.checks_without_improvement + 1)
 
     def state(self) -> State:
-        """All that the next update depends on, tensors by reference."""
+        """Everything that the next update depends on, tensors by reference."""
         return dict(vars(self))
 
     def restore(self, state: State) -> None:
-        """Go on from a state."""
+        """Resume from a state."""
         vars(self).update(state)
 
 
 class ActiveSeeds(Generic[Model]):
-    """The seeds that still improve, trained together.
+    """The stack of seeds that still improve and are trained together.
 
     Row i of every tensor belongs to the seed at `seed_indices[i]` of all.
 
     Args:
-        everyone: the model of all seeds, of which the seeds here get a copy.
+        all_seeds: the model of all seeds; the stack trains a copy of its rows.
         loss: of each pair of a batch, see `fit_to_preferences`.
         data: the pairs of all seeds.
         config: how the model is fitted.
-        state: to go on from; None to begin with all seeds at step 0.
+        state: the state to resume from; None to begin with all seeds at step 0.
     """
 
     def __init__(
         self,
-        everyone: Model,
+        all_seeds: Model,
         loss: PairLoss[Model],
         data: PreferenceData,
         config: PreferenceFitConfig,
         state: State | None = None,
     ) -> None:
-        self._all = everyone, loss, data, config
-        self.seed_indices = torch.arange(len(everyone.env.seeds)) if state is None else state["seed_indices"]
-        self.model, self._loss = everyone.select_seeds(self.seed_indices), loss
+        self._all = all_seeds, loss, data, config
+        self.seed_indices = torch.arange(len(all_seeds.env.seeds)) if state is None else state["seed_indices"]
+        self.model, self._loss = all_seeds.select_seeds(self.seed_indices), loss
         data = data.select_seeds(self.seed_indices)
-        self._validation = [part.to_feature_major() for part in data.validation.split(_PAIRS_AT_ONCE)]
+        self._validation = [part.to_feature_major() for part in data.validation.split(PAIRS_AT_ONCE)]
         self.minibatches = Minibatches(data.train, self.model.env.streams, config.batch_size)
         self.optimizer, self.step = StackedAdamW(self.model.parameters, config), 0
         if state is None:
@@ -190,8 +191,8 @@ class ActiveSeeds(Generic[Model]):
         return self.best.checks_without_improvement < patience
 
     def select_seeds(self, mask: torch.Tensor) -> ActiveSeeds[Model]:
-        """The same of some of these seeds, True in `mask`, (S,)."""
-        state = map_tensors(self.state(), lambda rows: rows[mask.to(rows.device)] if rows.dim() else rows)
+        """The stack of those of these seeds for which `mask`, (S,), is True."""
+        state = map_tensors(self.state(), lambda values: values[mask.to(values.device)] if values.dim() else values)
         return ActiveSeeds(*self._all, state)
 
     def validate(self, training_losses: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -213,7 +214,7 @@ class ActiveSeeds(Generic[Model]):
             return torch.cat([self._loss(self.model, part) for part in self._validation], 1).mean(1)
 
     def state(self) -> State:
-        """All that the next step depends on, a row for each seed, tensors by reference."""
+        """Everything that the next step depends on, a row for each seed, tensors by reference."""
         parts = {"optimizer": self.optimizer.state(), "best": self.best.state()}
         return {"seed_indices": self.seed_indices, "step": self.step, **parts}
 
@@ -227,19 +228,19 @@ class FinalWeights:
         self.loss, self.step, self.diverged_at = zeros, zeros.long(), zeros.long()
 
     def update(self, active: ActiveSeeds[Model]) -> None:
-        """Fill in the best of the seeds of a stack, as far as they have come."""
+        """Fill in the best weights so far of the seeds of a stack."""
         best = active.best
         rows = self.parameters | {"loss": self.loss, "step": self.step, "diverged_at": self.diverged_at}
-        news = best.parameters | {"loss": best.loss, "step": best.step, "diverged_at": active.optimizer.diverged_at}
+        new_rows = best.parameters | {"loss": best.loss, "step": best.step, "diverged_at": active.optimizer.diverged_at}
         for name, values in rows.items():
-            values[active.seed_indices] = news[name]
+            values[active.seed_indices] = new_rows[name]
 
     def state(self) -> State:
-        """All of it, tensors by reference."""
+        """The weights, losses and steps, tensors by reference."""
         return dict(vars(self))
 
     def restore(self, state: State) -> None:
-        """Go on from a state."""
+        """Resume from a state."""
         vars(self).update(state)
 
 
@@ -247,8 +248,8 @@ class Minibatches:
     """The batches of every step: each epoch is shuffled anew for each seed and drops its incomplete last batch.
 
     Args:
-        pairs: to learn from.
-        streams: of the seeds.
+        pairs: the training pairs.
+        streams: the random streams of the seeds.
         batch_size: pairs in a batch; all of them where there are fewer.
     """
 
@@ -258,9 +259,9 @@ class Minibatches:
         self._epoch, self._shuffled = -1, pairs
 
     def batch(self, step: int) -> Preferences:
-        """The batch of a step, from 0; cheapest where steps are asked for in order."""
+        """The batch of a step, counted from 0; cheapest when steps are requested in order."""
         epoch, index = divmod(step, len(self._pairs) // self._size)
         if epoch != self._epoch:
             order = self._streams.permutation("minibatches", len(self._pairs), epoch)
-            self._shuffled, self._epoch = self._pairs.rows((self._first_rows + order).flatten()), epoch
+            self._shuffled, self._epoch = self._pairs.select_rows((self._first_rows + order).flatten()), epoch
         return self._shuffled[index * self._size : (index + 1) * self._size]

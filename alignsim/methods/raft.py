@@ -1,19 +1,18 @@
-"""RAFT, reward-ranked fine-tuning (Dong et al. 2023): again and again the policy imitates its best responses."""
+"""RAFT, reward-ranked fine-tuning (Dong et al. 2023): the policy repeatedly imitates the best of its own responses."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import field
 from typing import Annotated
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.methods.base import Monitor, TrainingInputs
 from alignsim.methods.on_policy import Batch, OnPolicyConfig, Reward, SampledLearner, train_on_policy
-from alignsim.methods.optimizer import tuned
 from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.methods.two_stage import TwoStageMethod
 from alignsim.models.policy import PolicyModel
@@ -26,30 +25,30 @@ class ImitationConfig(OnPolicyConfig):
 
     Attributes:
         samples_per_prompt: K, responses to each prompt, at least 2, of which the best is imitated.
-        steps_per_iteration: steps on responses of one and the same policy, the one that the iteration began with.
+        steps_per_iteration: steps on responses of the policy at the start of the iteration.
     """
 
-    steps: PositiveInt = 2996
-    learning_rate: PositiveFloat = 1.61e-3
-    weight_decay: NonNegativeFloat = 0.0623
-    samples_per_prompt: Annotated[int, Field(ge=2)] = 4
-    steps_per_iteration: PositiveInt = 990
+    steps: PositiveInt = yaml_default("method/raft", "imitation.steps")
+    learning_rate: PositiveFloat = yaml_default("method/raft", "imitation.learning_rate")
+    weight_decay: NonNegativeFloat = yaml_default("method/raft", "imitation.weight_decay")
+    samples_per_prompt: Annotated[int, Field(ge=2)] = yaml_default("method/raft", "imitation.samples_per_prompt")
+    steps_per_iteration: PositiveInt = yaml_default("method/raft", "imitation.steps_per_iteration")
 
 
 @dataclass(frozen=True, config=STRICT)
 class RAFT(TwoStageMethod):
     """`conf/method/raft.yaml`.
 
-    Its objective has no KL term, and beta does not enter: were it trained for ever, it would write what the reward
-    model likes best and nothing else. After j iterations, each fitted perfectly, it is the best of K^j responses of the
-    reference, so that the number of iterations and K decide how far it goes.
+    Its objective has no KL term and does not depend on beta: trained forever, the policy would only generate the
+    response that the reward model likes best. After j perfectly fitted iterations it is the best of K^j responses of
+    the reference, so the number of iterations and K determine how far it goes.
 
     Attributes:
         imitation: how the policy is fitted to its own best responses.
     """
 
-    reward_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=2378, learning_rate=1.3e-3, weight_decay=0.308)
-    imitation: ImitationConfig = field(default_factory=ImitationConfig)
+    reward_fit: PreferenceFitConfig = yaml_default("method/raft", "reward_fit", PreferenceFitConfig)
+    imitation: ImitationConfig = yaml_default("method/raft", "imitation", ImitationConfig)
 
     def policy_for(self, reward_model: RewardModel, task: TrainingInputs) -> PolicyModel:
         """Fit a fresh policy to the best of its own responses."""
@@ -69,7 +68,7 @@ def imitate_best(
         policy: trained in place.
         reward: of responses, only ever evaluated; the first of equally good ones is the best.
         config: steps, iterations, samples.
-        beta: weight of the KL term in the objective that is reported; nothing else depends on it.
+        beta: weight of the KL term in the objective that is reported; training does not depend on it.
         monitor: gets the mean reward, KL and objective of the samples since the last report.
     """
     train_on_policy(_ImitationLearner(policy, reward, config), policy, config, beta, stage="raft", monitor=monitor)
@@ -85,7 +84,7 @@ class _ImitationLearner(SampledLearner):
         self.buffers, self._steps_per_iteration = frozen.parameters, config.steps_per_iteration
 
     def loss(self, batch: Batch) -> torch.Tensor:
-        """-log pi/ref of the best responses, which is -log pi but for a constant, (S,)."""
+        """-log pi/ref of the best responses, which is -log pi up to a constant, (S,)."""
         best = batch.rewards.argmax(-1)[..., None, None].expand(-1, -1, 1, batch.responses.shape[-1])
         return -self.policy.log_ratio(batch.prompts, batch.responses.gather(2, best)).mean((1, 2))
 

@@ -55,7 +55,7 @@ def train_policy_with_rlhf(
         beta: weight of the KL term, above 0.
         model: the models' configuration.
         settings: how the policy is improved, by default `RLOO()`.
-        monitor: hears the reward and the KL.
+        monitor: gets the mean reward and the KL divergence.
 
     Returns:
         The policy after the last step.

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: maximum likelihood on the chosen responses, the rejected ones unseen."""
+"""Supervised fine-tuning: maximum likelihood on the chosen responses; rejected ones are not used."""
 
 from __future__ import annotations
 
@@ -7,20 +7,13 @@ from typing import ClassVar
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import DirectMethod
-from alignsim.methods.optimizer import tuned
+from alignsim.methods.losses import sft_loss
 from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.policy import PolicyModel
-
-
-def sft_loss(chosen_log_prob: torch.Tensor) -> torch.Tensor:
-    """-log pi(y|x) of the chosen responses, in nats for a response, elementwise.
-
-    Ouyang et al. 2022, step 1, on the responses that preferences chose.
-    """
-    return -chosen_log_prob
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -29,12 +22,12 @@ class SFT(DirectMethod):
 
     stage: ClassVar[str] = "sft"
 
-    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=2582, learning_rate=5.59e-3, weight_decay=0.387)
+    policy_fit: PreferenceFitConfig = yaml_default("method/sft", "policy_fit", PreferenceFitConfig)
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
         """`sft_loss` of each pair."""
         return sft_loss(policy.log_prob(pairs.prompts, pairs.responses[:, :, :1]).squeeze(-1))
 
     def score(self, policy: PolicyModel, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
-        """Log pi."""
+        """Log pi(y|x), (S, B, K)."""
         return policy.log_prob(prompts, responses)

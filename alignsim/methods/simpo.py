@@ -8,42 +8,27 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.envs.pairs import Preferences
 from alignsim.methods.direct import DirectMethod, log_probs
-from alignsim.methods.optimizer import tuned
+from alignsim.methods.losses import simpo_loss
 from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.models.policy import PolicyModel
-
-
-def simpo_loss(
-    chosen_mean_log_prob: torch.Tensor, rejected_mean_log_prob: torch.Tensor, beta: float, gamma: float
-) -> torch.Tensor:
-    """-log sigmoid(beta [m(chosen) - m(rejected)] - gamma), m = log pi(y|x) / |y|, in nats, elementwise.
-
-    Meng et al. 2024, equation 6: the margin gamma is outside beta. Libraries that take gamma / beta mean this gamma.
-
-    Args:
-        chosen_mean_log_prob: log pi(y|x) / |y| of the chosen responses, any shape.
-        rejected_mean_log_prob: the same of the rejected ones.
-        beta: scale, above 0; not a weight of a KL term.
-        gamma: margin, 0 or above.
-    """
-    return -torch.nn.functional.logsigmoid(beta * (chosen_mean_log_prob - rejected_mean_log_prob) - gamma)
 
 
 @dataclass(frozen=True, config=STRICT)
 class SimPO(DirectMethod):
     """`conf/method/simpo.yaml`. `logit_scale` and `gamma` are beta and gamma of the paper.
 
-    It knows no reference policy and no beta of the run.
+    It uses neither the reference policy nor the beta of the run.
     """
 
     stage: ClassVar[str] = "simpo"
 
-    policy_fit: PreferenceFitConfig = tuned(PreferenceFitConfig, steps=1726, learning_rate=9.45e-3, weight_decay=0.319)
-    logit_scale: PositiveFloat = 6.67
-    gamma: NonNegativeFloat = 1.0
+    policy_fit: PreferenceFitConfig = yaml_default("method/simpo", "policy_fit", PreferenceFitConfig)
+    logit_scale: PositiveFloat = yaml_default("method/simpo", "logit_scale")
+    gamma: NonNegativeFloat = yaml_default("method/simpo", "gamma")
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
         """`simpo_loss` of each pair."""
@@ -52,5 +37,5 @@ class SimPO(DirectMethod):
         return simpo_loss(chosen / length, rejected / length, self.logit_scale, self.gamma)
 
     def score(self, policy: PolicyModel, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
-        """Log pi; all responses are of one length."""
+        """Log pi(y|x), (S, B, K), which orders responses as its mean over tokens does: all have the same length."""
         return policy.log_prob(prompts, responses)

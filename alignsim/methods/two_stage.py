@@ -1,4 +1,4 @@
-"""What two-stage methods share: a reward model is fitted to the pairs, and what follows learns from it alone."""
+"""What two-stage methods share: a reward model is fitted to the pairs, and the second stage learns from it alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import field
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_values
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
 from alignsim.envs.pairs import PreferenceData, Preferences
@@ -18,23 +19,25 @@ from alignsim.models.config import ModelConfig
 from alignsim.models.policy import Policy
 from alignsim.models.reward import RewardModel
 
-#: How RLHF's reward model is fitted: `conf/method/rlhf.yaml`.
-REWARD_MODEL = PreferenceFitConfig(steps=2189, learning_rate=8.55e-4, weight_decay=0.0431)
+
+def default_reward_fit() -> PreferenceFitConfig:
+    """How the reward model of RLHF is fitted, as `conf/method/rlhf.yaml` says."""
+    return PreferenceFitConfig(**yaml_values("method/rlhf")["reward_fit"])
 
 
 @dataclass(frozen=True, config=STRICT)
 class TwoStageMethod(Method):
-    """A method whose first stage is a reward model: a subclass says what becomes of it.
+    """A method whose first stage fits a reward model. A subclass defines the second stage.
 
     Attributes:
         reward_fit: how the reward model is fitted to the pairs.
     """
 
-    reward_fit: PreferenceFitConfig = field(default_factory=lambda: REWARD_MODEL)
+    reward_fit: PreferenceFitConfig = field(default_factory=default_reward_fit)
 
     @abstractmethod
     def policy_for(self, reward_model: RewardModel, task: TrainingInputs) -> Policy:
-        """The second stage: a policy for the learned reward, which is only ever evaluated."""
+        """The second stage: a policy for the learned reward, which is only evaluated."""
 
     def train(self, task: TrainingInputs) -> TrainingResult:
         """Fit a reward model to the pairs, then make a policy for it."""
@@ -62,7 +65,7 @@ def train_reward_model(
         beta: scale of the reward model's output, above 0: the weight of the KL term of the RL that follows.
         model: the models' configuration.
         settings: how the reward model is fitted, by default as that of `RLHF`.
-        monitor: hears the losses.
+        monitor: gets the losses.
 
     Returns:
         The reward model of the best validation loss of each seed; its `fit` says which step that was.
@@ -72,14 +75,14 @@ def train_reward_model(
     train, validation = (Preferences(p.prompts, reward_model.view(p.responses)) for p in (data.train, data.validation))
 
     def loss(reward_model: RewardModel, pairs: Preferences) -> torch.Tensor:
-        chosen, rejected = reward_model.of_view(pairs.prompts, pairs.responses).unbind(-1)
+        chosen, rejected = reward_model.reward_of_view(pairs.prompts, pairs.responses).unbind(-1)
         return bradley_terry_loss(chosen, rejected)
 
     fit_to_preferences(
         reward_model,
         loss,
         PreferenceData(train, validation),
-        settings or REWARD_MODEL,
+        settings or default_reward_fit(),
         stage="reward_model",
         monitor=monitor or Monitor(),
     )

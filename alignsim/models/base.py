@@ -1,4 +1,4 @@
-"""What a policy and a reward model have in common: an environment, a stacked network and its parameters."""
+"""The common part of policies and reward models: an environment, a stacked network and its parameters."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FitSummary:
-    """What was kept of a model that was fitted to preference pairs, for each seed.
+    """The result of fitting a model to preference pairs, for each seed.
 
     Attributes:
-        best_step: the step whose weights were kept, the one of the smallest validation loss, (S,).
-        validation_loss: the mean loss over the validation pairs at that step, in whatever it is counted, (S,).
+        best_step: the step of the smallest validation loss, whose weights are the result, (S,), int64.
+        validation_loss: the mean loss over the validation pairs at that step, in the units of the loss, (S,).
     """
 
     best_step: torch.Tensor
@@ -37,10 +37,10 @@ class StackedModel:
         network: the network's configuration, by default `MADE()`.
 
     Attributes:
-        network: what the parameters are of.
+        network: the network that the parameters belong to.
         parameters: tensors with a leading seed axis, trained in place. The same seed starts from the same weights
             in every model.
-        fit: how the model was fitted to preference pairs; None while it was not.
+        fit: the summary of the fit to preference pairs; None before it.
     """
 
     def __init__(self, env: Environment, network: Network | None = None) -> None:

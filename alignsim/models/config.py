@@ -18,11 +18,11 @@ from alignsim.models.reward import RewardModel, unreadable
 
 @dataclass(frozen=True, config=STRICT)
 class RewardModelConfig:
-    """What only a reward model has.
+    """The part of the configuration that only reward models have.
 
     Attributes:
         reads: the content of a response, or its raw tokens.
-        head: how the reward follows from the network, see `RewardModel`.
+        head: the way in which the reward is computed from the network, see `RewardModel`.
         network: its network, of any class and size; None for the same as the policy's.
     """
 

@@ -1,4 +1,4 @@
-"""The value network of PPO: what is still to come, told before each token."""
+"""The value network of PPO: the expected return before each token."""
 
 from __future__ import annotations
 

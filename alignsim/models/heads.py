@@ -1,7 +1,7 @@
 """Scores of responses that autograd can differentiate, also where a network's own gradient is derived by hand.
 
-A score is a number for each response: a log-probability ratio, a reward. A `Head` says how it follows from the
-logits; what a method does with scores is left to autograd.
+A score is a number for each response, such as a log-probability ratio or a reward. A `Head` computes it from the
+logits; autograd differentiates what a method does with scores.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-#: From logits and one-hot tokens, (S, T, V, K, B) both, to scores, (S, K, B) or of each token (S, T, K, B), and a
-#: function that gives the derivatives of their sum by the logits, (S, T, V, K, B). Autograd may go through it instead.
+#: A function from logits and one-hot tokens, (S, T, V, K, B) both, to scores, (S, K, B) or for each token (S, T, K, B),
+#: and to a function that returns the derivatives of their sum by the logits, (S, T, V, K, B). Autograd may
+#: differentiate the scores instead.
 Head = Callable[["torch.Tensor", "torch.Tensor"], "tuple[torch.Tensor, Callable[[], torch.Tensor]]"]
 
 
 def log_ratio_head(reference: torch.Tensor, of_each_token: bool = False) -> Head:
-    """Log pi(y | x) / ref(y | x), or that of each token given the ones before it.
+    """The head for log pi(y | x) / ref(y | x), or for the log-ratio of each token given the ones before it.
 
     Args:
         reference: log-probabilities of the reference policy, broadcastable to (S, T, V, K, B).
-        of_each_token: whether it is to be told of each token on its own.
+        of_each_token: whether the head returns the log-ratio of each token instead of their sum.
     """
     reference = clamp_log_probs(reference)
 
@@ -35,12 +36,12 @@ def log_ratio_head(reference: torch.Tensor, of_each_token: bool = False) -> Head
 
 
 def clamp_log_probs(log_probs: torch.Tensor) -> torch.Tensor:
-    """The same with a finite number, whose exponential is 0, for what is forbidden: minus infinity times 0 is NaN."""
+    """Log-probabilities with -1e9 in place of minus infinity: the exponential is 0, the product with 0 is not NaN."""
     return log_probs.clamp(min=-1e9)
 
 
 def centered_head(beta: float) -> Head:
-    """Beta times the sum over positions of the token's logit less the mean over the vocabulary."""
+    """The head for beta times the sum over positions of the token's logit less the mean over the vocabulary."""
 
     def head(logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
         slopes = (tokens - 1 / tokens.shape[2]).mul_(beta)

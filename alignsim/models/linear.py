@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 class Linear(Network):
     """Logits of token t that are linear in the prompt and in the one-hot tokens before it, with a bias.
 
-    So log pi(y | x) is linear in x times each token and in products of two tokens, less its normalizers: it can say
-    which token a prompt asks for and which tokens go together, and nothing about three tokens, or a prompt and two.
+    So log pi(y | x), apart from its normalizers, is linear in products of x with one token and in products of two
+    tokens. It can express which token a prompt asks for and which tokens go together, but nothing about three tokens or
+    about a prompt and two tokens.
     It has no hidden layer and no sizes of its own; all its weights start at zero, and the losses on pairs of the
     tokenwise and the scalar head are convex.
     """
@@ -31,7 +32,7 @@ class Linear(Network):
         return LinearNetwork(input_dim, output_dim, vocab_size, device)
 
     def build_scalar(self, input_dim: int, output_dim: int, vocab_size: int, device: str) -> ScalarReader:
-        """A reward that is linear in the very features of the policy: the sum of the logits of the tokens."""
+        """A reward that is linear in the features of the policy: the sum of the logits of the tokens."""
         return _SumOfLogits(self.build(input_dim, output_dim, vocab_size, device))
 
 
@@ -48,7 +49,7 @@ class LinearNetwork(StackedNetwork):
         return (positions[:, None] < positions).float()
 
     def initial_parameters(self, streams: Streams) -> Parameters:
-        """Zero, every one of them."""
+        """All parameters start at zero."""
         outputs, seeds = self.output_dim * self.vocab_size, len(streams.seeds)
         shapes = {"prompt.weight": (self.input_dim, outputs), "token.weight": (outputs, outputs), "bias": (outputs,)}
         return {name: torch.zeros(seeds, *shape, device=self.device) for name, shape in shapes.items()}
@@ -67,12 +68,12 @@ class LinearNetwork(StackedNetwork):
         return logits.view(*prompts.shape[:2], -1, self.output_dim, self.vocab_size)
 
     def decoder(self, parameters: Parameters, prompts: torch.Tensor) -> Decoder:
-        """What adds each token's share to the logits of all later ones."""
-        return _Adding(self, parameters, prompts)
+        """A decoder that adds the contribution of each token to the logits of all later ones."""
+        return _AdditiveDecoder(self, parameters, prompts)
 
 
-class _Adding(Decoder):
-    """Keeps the logits of all positions as far as the tokens that were read decide them, (S, B, K, T * V)."""
+class _AdditiveDecoder(Decoder):
+    """Stores the logits of all positions as far as the tokens so far determine them, (S, B, K, T * V)."""
 
     def __init__(self, network: LinearNetwork, parameters: Parameters, prompts: torch.Tensor) -> None:
         self._vocab, self._t = network.vocab_size, 0
@@ -83,8 +84,8 @@ class _Adding(Decoder):
         if tokens is not None:
             codes = token_codes(tokens, self._vocab, self._logits.dtype)
             flat = codes.flatten(1, 2).expand(len(self._logits), -1, -1)
-            share = torch.bmm(flat, self._weights[:, self._t]).unflatten(1, codes.shape[1:3])
-            self._logits, self._t = self._logits + share, self._t + 1
+            contribution = torch.bmm(flat, self._weights[:, self._t]).unflatten(1, codes.shape[1:3])
+            self._logits, self._t = self._logits + contribution, self._t + 1
         return self._logits[..., self._t * self._vocab : (self._t + 1) * self._vocab]
 
     def branch(self, ways: int) -> None:

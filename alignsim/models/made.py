@@ -1,9 +1,9 @@
 """The default network: a masked autoregressive multilayer perceptron, stacked over seeds.
 
 Pure functions of a dictionary of parameters, each with a leading seed axis. What the logits mean (a policy, a
-reward) is said in `policy` and `reward`.
+reward) is defined in `policy` and `reward`.
 
-`logits` is the network as one would write it down, and autograd differentiates it. Training uses the same mathematics
+`logits` is the readable form of the network, and autograd differentiates it. Training uses the same mathematics
 in a faster form, `alignsim.models.made_kernels`, for which this one is the reference.
 """
 
@@ -35,7 +35,7 @@ class MADE(Network):
 
     Attributes:
         hidden_dim: H, units of each hidden layer, at least one for each position of a response: the units are
-            shared out evenly, and position t is fed by those of the positions up to t.
+            shared out evenly, and position t reads those of the positions up to t.
         n_layers: how many hidden layers.
         autoregressive: whether position t sees the tokens before it. False cuts these connections and leaves one
             independent classifier of the prompt for each position.
@@ -60,7 +60,7 @@ class MADE(Network):
         return PromptReader(self.build(input_dim + output_dim * vocab_size, 1, vocab_size, device))
 
     def problems(self, env: Environment) -> list[Problem]:
-        """Too few hidden units for the positions of a response."""
+        """A problem where there are too few hidden units for the positions of a response."""
         if self.hidden_dim >= env.output_dim:
             return []
         message = f"must be at least env.output_dim={env.output_dim}, one unit for each position"
@@ -89,7 +89,7 @@ class MADENetwork(StackedNetwork):
 
     @cached_property
     def _masks(self) -> Parameters:
-        """Which weights may differ from zero, by parameter name; biases all may."""
+        """Ones where a weight may differ from zero, by parameter name; biases have no mask."""
         positions = torch.arange(self.output_dim, device=self.device).repeat_interleave(self.vocab_size)
         hidden_dim = self.config.hidden_dim
         degrees = torch.arange(hidden_dim, device=self.device) * self.output_dim // hidden_dim
@@ -125,10 +125,10 @@ class MADENetwork(StackedNetwork):
         return self.masked(parameters)
 
     def masked(self, parameters: Parameters) -> Parameters:
-        """The parameters with zeros where a weight would break the order of the positions, as training keeps them."""
+        """The parameters with zeros for weights that would break the order of the positions."""
         return {name: p * self._masks[name] if name in self._masks else p for name, p in parameters.items()}
 
-    # The network as one would write it down.
+    # The readable form, which autograd differentiates.
 
     def logits(self, parameters: Parameters, prompts: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Logits over every token given the ones before it: (S, B, D), (S, B, K, T) -> (S, B, K, T, V).
@@ -136,10 +136,7 @@ class MADENetwork(StackedNetwork):
         The seed and prompt axes of `tokens` may be 1; the work on the tokens is then shared.
         """
         one_hot = torch.nn.functional.one_hot(tokens, self.vocab_size).to(prompts.dtype)
-        return self.logits_of_codes(parameters, prompts, one_hot * self._code_scale + self._code_shift)
-
-    def logits_of_codes(self, parameters: Parameters, prompts: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        """The same from what the network sees of the tokens, (S, B, K, T, V) real numbers."""
+        codes = one_hot * self._code_scale + self._code_shift  # (S or 1, B or 1, K, T, V)
         weights = self.masked(parameters)
         of_prompt, of_tokens = weights["hidden0.weight"].tensor_split([self.input_dim], 1)
         from_prompt = torch.baddbmm(weights["hidden0.bias"][:, None], prompts, of_prompt)
@@ -152,7 +149,7 @@ class MADENetwork(StackedNetwork):
         out = torch.baddbmm(weights["output.bias"][:, None], hidden, weights["output.weight"])
         return out.view(seeds, n_prompts, -1, self.output_dim, self.vocab_size)
 
-    # The same mathematics in its fast form.
+    # The fast form of the same mathematics.
 
     @cached_property
     def kernels(self) -> MADEKernels:
@@ -168,7 +165,7 @@ class MADENetwork(StackedNetwork):
         return differentiable_scores(self.kernels, parameters, logits, activations, head)
 
     def sampler(self, parameters: Parameters) -> Sampler:
-        """What samples responses, at the price of one pass, and scores them in that pass."""
+        """A sampler that samples and scores responses in one pass."""
         return OnePassSampler(self.kernels, parameters)
 
     def prefixes(self, parameters: Parameters, prompts: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -19,7 +19,7 @@ from alignsim.models.network import Generated, Parameters, Sampler
 
 
 class Activations(NamedTuple):
-    """What a forward pass leaves behind for a gradient that is derived by hand.
+    """The intermediate results of a forward pass that a gradient derived by hand needs.
 
     Attributes:
         layers: the inputs (prompt, then token codes) and the output of each hidden layer, (S, features, K * B) each.
@@ -63,7 +63,7 @@ class MADEKernels:
     def forward(
         self, parameters: Parameters, prompts: torch.Tensor, tokens: torch.Tensor
     ) -> tuple[torch.Tensor, Activations]:
-        """Logits (S, T, V, K, B) of tokens (S, B, K, T) after prompts (S, B, D), and what the gradient needs."""
+        """Logits (S, T, V, K, B) of tokens (S, B, K, T) after prompts (S, B, D), and activations for the gradient."""
         inputs, codes = self.inputs(prompts, tokens.shape[2])
         one_hot = inputs.new_empty(codes.shape)
         by_position = tokens.expand(*prompts.shape[:2], -1, -1).permute(0, 3, 2, 1)[:, :, None]  # (S, T, 1, K, B)
@@ -81,22 +81,22 @@ class MADEKernels:
         """
         gradients: Parameters = {}
         inputs, *_ = activations.layers
-        delta = slopes.flatten(3).flatten(1, 2)  # by what comes out of a layer before its ReLU, (S, features, K * B)
-        room = None
+        delta = slopes.flatten(3).flatten(1, 2)  # by the output of a layer before its ReLU, (S, features, K * B)
+        buffer = None
         for layer, below in zip(reversed(self.layers), reversed(activations.layers), strict=True):
             weight = f"{layer}.weight"
             gradients[weight] = torch.bmm(below, delta.mT).mul_(self._masks[weight])
             gradients[f"{layer}.bias"] = delta.sum(-1)
             if below is not inputs:
-                delta = torch.bmm(parameters[weight], delta, out=room)
+                delta = torch.bmm(parameters[weight], delta, out=buffer)
                 torch.ops.aten.threshold_backward.grad_input(delta, below, 0, grad_input=delta)
-                room = below
+                buffer = below
         return gradients
 
     def inputs(self, prompts: torch.Tensor, samples: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Room for the inputs of K responses to each prompt, (S, D + T * V, K * B), and in it for the token codes.
+        """Memory for the inputs of K responses to each prompt, (S, D + T * V, K * B), and a view of it for the codes.
 
-        The prompts are filled in; the codes are a view (S, T, V, K, B).
+        The prompts are filled in. The codes, (S, T, V, K, B), are not.
         """
         seeds, n_prompts, input_dim = prompts.shape
         shape = (seeds, input_dim + self.output_dim * self.vocab_size, samples, n_prompts)
@@ -107,7 +107,7 @@ class MADEKernels:
 
     @staticmethod
     def linear(parameters: Parameters, layer: str, below: torch.Tensor) -> torch.Tensor:
-        """What comes out of a layer before its ReLU, (S, inputs, K * B) -> (S, outputs, K * B)."""
+        """The output of a layer before its ReLU, (S, inputs, K * B) -> (S, outputs, K * B)."""
         return torch.baddbmm(parameters[f"{layer}.bias"][..., None], parameters[f"{layer}.weight"].mT, below)
 
     def prefixes(self, parameters: Parameters, prompts: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -145,12 +145,12 @@ class MADEKernels:
         return (one_hot * self.vocabulary).sum(2).long().permute(0, 3, 2, 1)
 
     def encode(self, one_hot: torch.Tensor, codes: torch.Tensor) -> None:
-        """Write what the network sees of tokens into `codes`, of the same shape."""
+        """Write the codes that the network reads in place of one-hot tokens into `codes`, of the same shape."""
         torch.add(self._code_shift, one_hot, alpha=self._code_scale, out=codes)
 
 
 def code_scale_and_shift(vocab_size: int, device: str) -> tuple[float, torch.Tensor]:
-    """What turns a one-hot token into its code, of mean 0 and variance 1 if tokens are uniform."""
+    """Scale and shift from a one-hot token to its code, which has mean 0 and variance 1 if tokens are uniform."""
     p = 1 / vocab_size
     scale = 1 / math.sqrt(p * (1 - p))
     return scale, torch.tensor(-p * scale, device=device)
@@ -162,11 +162,11 @@ def differentiable_scores(
     """Scores (S, B, K), or (S, T, B, K), after a forward pass, differentiable by the parameters, once.
 
     Args:
-        kernels: whose pass it was.
-        parameters: with which it was made, unchanged since.
-        logits: what it gave.
-        activations: what it left behind.
-        head: how scores follow from logits.
+        kernels: the kernels of the pass.
+        parameters: its parameters, unchanged since.
+        logits: its logits, (S, T, V, K, B).
+        activations: its activations.
+        head: computes scores from logits.
     """
     scores: torch.Tensor = _function().apply(
         *(kernels, tuple(parameters), logits, activations, head), *parameters.values()
@@ -176,7 +176,7 @@ def differentiable_scores(
 
 @cache
 def _function() -> Any:
-    """The autograd function, made at its first use: its class needs torch, which the command line may not."""
+    """The autograd function. It is defined at its first use, so that importing this module does not import torch."""
 
     class Scored(torch.autograd.Function):
         @staticmethod
@@ -210,10 +210,10 @@ def _function() -> Any:
 
 
 class OnePassSampler(Sampler):
-    """Draws responses left to right, without gradients.
+    """Samples responses left to right, without gradients.
 
-    Position t only adds the hidden units of degree t, so all T tokens cost about one pass through the network, and
-    what that pass computes is what `MADEKernels.forward` computes of the responses.
+    Position t only adds the hidden units of degree t, so all T tokens cost about one pass through the network. The
+    logits and activations of that pass equal those that `MADEKernels.forward` computes from the responses.
     """
 
     def __init__(self, kernels: MADEKernels, parameters: Parameters) -> None:
@@ -222,19 +222,19 @@ class OnePassSampler(Sampler):
         self._new_units = [units.stop - units.start for units in kernels.units]
 
     def _slices(self, t: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """The weights (S, new units, units seen) and hidden biases (S, new units, 1) of each layer at position t."""
+        """The weights (S, new units, inputs so far) and hidden biases (S, new units, 1) of each layer at position t."""
         kernels, new, weights, biases = self._kernels, self._kernels.units[t], [], []
-        seen = kernels.input_dim + t * kernels.vocab_size
+        n_inputs = kernels.input_dim + t * kernels.vocab_size
         for layer in kernels.layers[:-1]:
-            weights.append(self._parameters[f"{layer}.weight"].detach()[:, :seen, new].mT)
+            weights.append(self._parameters[f"{layer}.weight"].detach()[:, :n_inputs, new].mT)
             biases.append(self._parameters[f"{layer}.bias"].detach()[:, new, None])
-            seen = new.stop
+            n_inputs = new.stop
         outputs = slice(t * kernels.vocab_size, (t + 1) * kernels.vocab_size)
-        weights.append(self._parameters["output.weight"].detach()[:, :seen, outputs].mT)
+        weights.append(self._parameters["output.weight"].detach()[:, :n_inputs, outputs].mT)
         return weights, biases
 
     def __call__(self, prompts: torch.Tensor, uniforms: torch.Tensor, offsets: Conditionals) -> Generated:
-        """As of `Sampler`; scores follow from the pass that wrote, and their gradient can be taken once."""
+        """Sample responses as `Sampler` says. Scores reuse the pass that sampled; their gradient can be taken once."""
         kernels, parameters = self._kernels, self._parameters
         tokens, logits, activations = self.passed(prompts, uniforms, offsets)
 
@@ -246,36 +246,42 @@ class OnePassSampler(Sampler):
     def passed(
         self, prompts: torch.Tensor, uniforms: torch.Tensor, offsets: Conditionals
     ) -> tuple[torch.Tensor, torch.Tensor, Activations]:
-        """Tokens (S, B, K, T), logits and activations as of `MADEKernels.forward`."""
+        """Sampled tokens (S, B, K, T) with the logits and activations that `MADEKernels.forward` computes of them."""
         kernels, vocab, samples = self._kernels, self._kernels.vocab_size, uniforms.shape[2]
         with torch.no_grad():
+            # Memory for one pass through the network
             inputs, codes = kernels.inputs(prompts, samples)
             one_hot = inputs.new_zeros(codes.shape)
             columns = (len(inputs), kernels.hidden_dim, inputs.shape[2])
             hidden = [inputs.new_empty(columns) for _ in kernels.layers[:-1]]
+            # Noise and biases, in the layout of the pass
             noise = uniforms.permute(0, 3, 2, 1).flatten(2)  # (S, T, K * B)
             noise = noise.logit() if vocab == 2 else noise
             output_bias = self._parameters["output.bias"][..., None]
             if offsets.fixed is not None:
                 output_bias = output_bias + offsets.fixed.expand(kernels.output_dim, vocab).reshape(-1, 1)
-            written = torch.zeros_like(uniforms, dtype=torch.long)
+            tokens_so_far = torch.zeros_like(uniforms, dtype=torch.long)
             slots = [tokens.flatten(3).unbind(1) for tokens in (one_hot, codes)]  # (S, V, K * B) each
-            rooms = [layer.split(self._new_units, 1) for layer in hidden]
+            buffers = [layer.split(self._new_units, 1) for layer in hidden]
             for t, (weights, biases) in enumerate(self._steps):
+                # Hidden units of degree t
                 below = inputs
-                for layer, room, weight, bias in zip(hidden, rooms, weights, biases, strict=False):
+                for layer, buffer, weight, bias in zip(hidden, buffers, weights, biases, strict=False):
                     raw = torch.baddbmm(bias, weight, below.narrow(1, 0, weight.shape[2]))
-                    torch.clamp_min(raw, 0, out=room[t])
+                    torch.clamp_min(raw, 0, out=buffer[t])
                     below = layer
+                # Logits of the token at position t
                 bias = output_bias.narrow(1, t * vocab, vocab)
                 logits = torch.baddbmm(bias, weights[-1], below.narrow(1, 0, weights[-1].shape[2]))
                 if offsets.fixed is None:
-                    offset = offsets.after(written[..., :t]).expand(*uniforms.shape[:3], vocab)
+                    offset = offsets.after(tokens_so_far[..., :t]).expand(*uniforms.shape[:3], vocab)
                     logits += offset.permute(0, 3, 2, 1).flatten(2)
+                # The token and its code
                 self._draw(logits, noise[:, t], slots[0][t])
                 kernels.encode(slots[0][t], slots[1][t])
                 if offsets.fixed is None:
-                    written[..., t] = kernels.tokens(one_hot[:, t : t + 1])[..., 0]
+                    tokens_so_far[..., t] = kernels.tokens(one_hot[:, t : t + 1])[..., 0]
+            # Logits of all positions, for scores
             logits = kernels.linear(self._parameters, "output", below).view_as(codes)
             return kernels.tokens(one_hot), logits, Activations([inputs, *hidden], one_hot)
 

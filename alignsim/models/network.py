@@ -1,8 +1,8 @@
-"""What every network is to policies and reward models: logits over each token from the prompt and the tokens before it.
+"""The interface of networks: logits over each token from the prompt and the tokens before it.
 
-`Network` is a configuration, `StackedNetwork` what it builds, stacked over seeds. A new network needs `logits` and
-`initial_parameters` alone; a `Decoder` of its own makes writing cheap. What the logits mean (a policy, a reward) is
-said in `policy` and `reward`.
+`Network` is a configuration, and `StackedNetwork` is the network that it builds, stacked over seeds. A new network
+needs `logits` and `initial_parameters` alone; a `Decoder` of its own makes sampling cheap. What the logits mean (a
+policy, a reward) is defined in `policy` and `reward`.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ Parameters = dict[str, "torch.Tensor"]
 
 @dataclass(frozen=True, config=STRICT)
 class Network(Component, ABC):
-    """A kind of network and its sizes: the fields of a subclass are its configuration, `build` makes it."""
+    """A kind of network and its sizes. The fields of a subclass are its configuration."""
 
     @abstractmethod
     def build(self, input_dim: int, output_dim: int, vocab_size: int, device: str) -> StackedNetwork:
         """The network for prompts of `input_dim` numbers and responses of `output_dim` tokens."""
 
     def build_scalar(self, input_dim: int, output_dim: int, vocab_size: int, device: str) -> ScalarReader:
-        """One number for a prompt and a whole response; here the first logit of one more position."""
+        """A reader of one number for a prompt and a whole response, by default the first logit of one more position."""
         return ScalarReader(self.build(input_dim, output_dim + 1, vocab_size, device))
 
 
 class Generated(NamedTuple):
-    """Responses that a network wrote.
+    """Responses that a network generated.
 
     Attributes:
         tokens: (S, B, K, T), int64.
-        score: from how scores follow from logits to the scores of these responses, as of `StackedNetwork.score`.
+        score: function from a head to the scores of these responses, (S, B, K), or (S, T, B, K) for each token.
     """
 
     tokens: torch.Tensor
@@ -51,7 +51,7 @@ class Generated(NamedTuple):
 
 
 class Sampler(ABC):
-    """Draws responses left to right, also after the parameters that it was made with were trained on in place."""
+    """Samples responses left to right. It follows its parameters when they are trained in place."""
 
     @abstractmethod
     def __call__(self, prompts: torch.Tensor, uniforms: torch.Tensor, offsets: Conditionals) -> Generated:
@@ -60,7 +60,7 @@ class Sampler(ABC):
         Args:
             prompts: (S, B, D).
             uniforms: numbers in [0, 1) that decide each token by the inverse distribution function, (S, B, K, T).
-            offsets: what is added to the logits of each next token.
+            offsets: numbers that are added to the logits of each next token.
         """
 
 
@@ -82,7 +82,7 @@ class StackedNetwork(ABC):
 
     @abstractmethod
     def initial_parameters(self, streams: Streams) -> Parameters:
-        """Those that training starts from. The same seed gets the same ones in every model."""
+        """The parameters that training starts from. The same seed gets the same ones in every model."""
 
     @abstractmethod
     def logits(self, parameters: Parameters, prompts: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -93,19 +93,19 @@ class StackedNetwork(ABC):
         """
 
     def masked(self, parameters: Parameters) -> Parameters:
-        """The parameters with zeros where the network has no connection, as training keeps them."""
+        """The parameters with zeros where the network has no connection."""
         return parameters
 
     def score(self, parameters: Parameters, prompts: torch.Tensor, tokens: torch.Tensor, head: Head) -> torch.Tensor:
         """A score of each response, differentiable by the parameters: (S, B, D), (S, B, K, T) -> (S, B, K).
 
-        (S, T, B, K) where the head tells of each token.
+        (S, T, B, K) where the head scores each token.
         """
-        return _headed(self.logits(parameters, prompts, tokens), tokens, head)
+        return apply_head(self.logits(parameters, prompts, tokens), tokens, head)
 
     def decoder(self, parameters: Parameters, prompts: torch.Tensor) -> Decoder:
-        """What reads responses to prompts (S, B, D) token by token; here by reading all of them again for each."""
-        return _Rereading(self, parameters, prompts)
+        """A decoder of responses to prompts (S, B, D); by default one that reads all tokens again for each new one."""
+        return _RereadingDecoder(self, parameters, prompts)
 
     def prefixes(self, parameters: Parameters, prompts: torch.Tensor) -> Iterator[torch.Tensor]:
         """Logits of the next token after every prefix, (S, V, V ** t, B) for each length t of the prefix from 0.
@@ -120,12 +120,12 @@ class StackedNetwork(ABC):
             yield decoder.next(tokens).permute(0, 3, 2, 1)
 
     def sampler(self, parameters: Parameters) -> Sampler:
-        """What writes responses with these parameters."""
+        """A sampler of responses with these parameters."""
         return _DecoderSampler(self, parameters)
 
 
 class Decoder(ABC):
-    """Reads responses token by token, all at once, and tells the logits of the next; each token costs one position.
+    """Reads all responses token by token and returns the logits of the next token; each token costs one position.
 
     It begins with one empty response to each prompt.
     """
@@ -135,42 +135,42 @@ class Decoder(ABC):
         """Logits of the token after one more token of each response, (S, B, K, V).
 
         Args:
-            tokens: (S, B, K); the seed and prompt axes may be 1. None at the first call, where there is none before.
+            tokens: (S, B, K); the seed and prompt axes may be 1. None at the first call.
         """
 
     @abstractmethod
     def branch(self, ways: int) -> None:
-        """Go on with so many responses, one after the other, for each one that there is."""
+        """Replace each response by `ways` copies of it, one after the other along the axis of responses."""
 
 
-class _Rereading(Decoder):
-    """A decoder for every network: it reads the responses as far as they are written anew for each token."""
+class _RereadingDecoder(Decoder):
+    """A decoder for every network, which reads all tokens so far again for each new one."""
 
     def __init__(self, network: StackedNetwork, parameters: Parameters, prompts: torch.Tensor) -> None:
         self._network, self._parameters, self._prompts = network, parameters, prompts
-        self._read = torch.zeros(1, 1, 1, 0, dtype=torch.long, device=prompts.device)
+        self._tokens = torch.zeros(1, 1, 1, 0, dtype=torch.long, device=prompts.device)
 
     def next(self, tokens: torch.Tensor | None) -> torch.Tensor:
         if tokens is not None:
-            read = self._read.expand(*tokens.shape, -1)
-            self._read = torch.cat([read, tokens[..., None]], -1)
-        length, t = self._network.output_dim, self._read.shape[-1]
-        whole = torch.nn.functional.pad(self._read, (0, length - t))
+            earlier = self._tokens.expand(*tokens.shape, -1)
+            self._tokens = torch.cat([earlier, tokens[..., None]], -1)
+        length, t = self._network.output_dim, self._tokens.shape[-1]
+        whole = torch.nn.functional.pad(self._tokens, (0, length - t))
         return self._network.logits(self._parameters, self._prompts, whole)[..., t, :]
 
     def branch(self, ways: int) -> None:
-        self._read = self._read.repeat_interleave(ways, 2)
+        self._tokens = self._tokens.repeat_interleave(ways, 2)
 
 
 class _DecoderSampler(Sampler):
-    """Writes with a network's decoder, without gradients; a score with gradients takes one pass more."""
+    """Samples with a network's decoder, without gradients. A score with gradients takes one more pass."""
 
     def __init__(self, network: StackedNetwork, parameters: Parameters) -> None:
         self._network, self._parameters = network, parameters
 
     def __call__(self, prompts: torch.Tensor, uniforms: torch.Tensor, offsets: Conditionals) -> Generated:
         network, parameters, samples = self._network, self._parameters, uniforms.shape[2]
-        tokens, seen = torch.zeros_like(uniforms, dtype=torch.long), []
+        tokens, all_logits = torch.zeros_like(uniforms, dtype=torch.long), []
         with torch.no_grad():
             decoder = network.decoder(parameters, prompts)
             for t, noise in enumerate(uniforms.unbind(-1)):
@@ -179,12 +179,12 @@ class _DecoderSampler(Sampler):
                     decoder.branch(samples)
                 below = (logits + offsets.after(tokens[..., :t])).softmax(-1).cumsum(-1)[..., :-1]
                 tokens[..., t] = (noise[..., None] >= below).sum(-1)
-                seen.append(logits)
+                all_logits.append(logits)
 
         def score(head: Head) -> torch.Tensor:
             if torch.is_grad_enabled():
                 return network.score(parameters, prompts, tokens, head)
-            return _headed(torch.stack(seen, 3), tokens, head)
+            return apply_head(torch.stack(all_logits, 3), tokens, head)
 
         return Generated(tokens, score)
 
@@ -192,10 +192,10 @@ class _DecoderSampler(Sampler):
 class ScalarReader:
     """One number for a prompt and a whole response, 0 at the start: the first logit of a network's last position.
 
-    Here that of a network with one more position than a response has tokens, so that its last one has read them all.
+    The network has one more position than a response has tokens, so that its last position has read all of them.
 
     Attributes:
-        network: whose parameters are read with.
+        network: the network whose logit it is.
     """
 
     def __init__(self, network: StackedNetwork) -> None:
@@ -208,7 +208,7 @@ class ScalarReader:
 
 
 class PromptReader(ScalarReader):
-    """The response is read as a part of the prompt, by a network for prompts of D + T * V numbers and one token."""
+    """A scalar reader that takes the response as part of the prompt: its network has D + T * V inputs and one token."""
 
     def __call__(self, parameters: Parameters, prompts: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """The number, differentiable by the parameters: (S, B, D), (S, B, K, T) -> (S, B, K)."""
@@ -229,12 +229,12 @@ def token_codes(tokens: torch.Tensor, vocab_size: int, dtype: torch.dtype) -> to
 
 
 def to_kernel_layout(values: torch.Tensor) -> torch.Tensor:
-    """What broadcasts to (S, B, K, T, V), as what broadcasts to (S, T, V, K, B)."""
+    """The memory layout of the kernels: a view that broadcasts to (S, T, V, K, B), from (S, B, K, T, V)."""
     return values[(None,) * (5 - values.dim())].permute(0, 3, 4, 2, 1)
 
 
-def _headed(logits: torch.Tensor, tokens: torch.Tensor, head: Head) -> torch.Tensor:
-    """The scores that a head gives of logits (S, B, K, T, V), (S, B, K) or (S, T, B, K)."""
+def apply_head(logits: torch.Tensor, tokens: torch.Tensor, head: Head) -> torch.Tensor:
+    """The scores that a head computes from logits (S, B, K, T, V): (S, B, K), or (S, T, B, K) for each token."""
     one_hot = torch.nn.functional.one_hot(tokens, logits.shape[-1]).to(logits.dtype)
     scores, _ = head(to_kernel_layout(logits), to_kernel_layout(one_hot.expand_as(logits)))
     return scores.mT

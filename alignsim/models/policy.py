@@ -14,7 +14,7 @@ from alignsim.models.network import to_kernel_layout
 
 
 class Sampled(NamedTuple):
-    """Responses that a policy wrote.
+    """Responses sampled from a policy.
 
     Attributes:
         responses: (S, B, K, T), int64.
@@ -26,11 +26,11 @@ class Sampled(NamedTuple):
 
 
 class Policy(ABC):
-    """What can be measured as a policy: a network's, or another rule by which responses are written.
+    """Anything that can be measured as a policy: a network's policy, or another rule that generates responses.
 
     Attributes:
         env: the environment, stacked over the seeds.
-        uniforms_per_response: how many responses' worth of random numbers the sampler takes for each response.
+        uniforms_per_response: the number of responses' worth of random numbers that the sampler uses for one response.
     """
 
     env: Environment
@@ -42,9 +42,10 @@ class Policy(ABC):
 
     @abstractmethod
     def sampler(self) -> Callable[[torch.Tensor, torch.Tensor], Sampled]:
-        """Samples K responses to each prompt (S, B, D) from numbers in [0, 1), (S, B, K * uniforms_per_response, T).
+        """Return a sampler of K responses to each prompt.
 
-        Where no log-ratio of a response is known it gives numbers whose mean is at least KL(pi || ref).
+        Its arguments are prompts, (S, B, D), and numbers in [0, 1), (S, B, K * uniforms_per_response, T). Where the
+        log-ratio of a response is unknown it returns numbers whose mean is at least KL(pi || ref).
         """
 
 
@@ -81,22 +82,22 @@ class PolicyModel(StackedModel, Policy):
             return self.differentiable_log_ratio_of_all(prompts)
 
     def differentiable_log_ratio_of_all(self, prompts: torch.Tensor) -> torch.Tensor:
-        """As `log_ratio_of_all`, with gradients: every prefix is read once, and not once for each whole response."""
+        """Log pi / ref of every response with gradients, (S, B, D) -> (S, B, V ** T); each prefix is read once."""
         env = self.env
         total, conditionals = prompts.new_zeros(len(prompts), 1, prompts.shape[1]), env.reference_conditionals(prompts)
         for t, logits in enumerate(self.network.prefixes(self.parameters, prompts)):
-            of_next = conditionals.after(env.all_responses(t))  # what broadcasts to (S, B, V ** t, V)
-            reference = clamp_log_probs(of_next[(None,) * (4 - of_next.dim())].permute(0, 3, 2, 1))
+            log_probs = conditionals.after(env.all_responses(t))  # broadcasts to (S, B, V ** t, V)
+            reference = clamp_log_probs(log_probs[(None,) * (4 - log_probs.dim())].permute(0, 3, 2, 1))
             ratio = torch.log_softmax(logits + reference, 1) - reference
             total = (total[:, :, None] + ratio.transpose(1, 2)).flatten(1, 2)
         return total.mT
 
     def sample(self, prompts: torch.Tensor, samples: int = 1, *, uniforms: torch.Tensor | None = None) -> torch.Tensor:
-        """Responses written left to right, (S, B, K, T), int64.
+        """Responses sampled left to right, (S, B, K, T), int64.
 
         Args:
             prompts: (S, B, D).
-            samples: K, how many responses to each prompt.
+            samples: K, the number of responses to each prompt.
             uniforms: the numbers in [0, 1) that decide each token, (S, B, K, T), in place of `samples`. By default
                 the stream "samples" of the environment, the same on every call.
         """
@@ -106,18 +107,18 @@ class PolicyModel(StackedModel, Policy):
         return self.sampler()(prompts, uniforms).responses
 
     def sampler(self) -> PolicySampler:
-        """What writes responses and scores them in one pass through the network."""
+        """A sampler that samples responses and scores them in one pass through the network."""
         return PolicySampler(self)
 
 
 class PolicySampler:
-    """Samples from a policy, also after its parameters were trained on in place."""
+    """Samples from a policy. It follows the parameters of the policy when they are trained in place."""
 
     def __init__(self, policy: PolicyModel) -> None:
-        self._policy, self._write = policy, policy.network.sampler(policy.parameters)
+        self._policy, self._sampler = policy, policy.network.sampler(policy.parameters)
 
     def __call__(self, prompts: torch.Tensor, uniforms: torch.Tensor) -> Sampled:
-        """Responses to prompts (S, B, D), decided by numbers in [0, 1), (S, B, K, T)."""
+        """Responses to prompts (S, B, D), determined by numbers in [0, 1), (S, B, K, T)."""
         env = self._policy.env
-        responses, score = self._write(prompts, uniforms, env.reference_conditionals(prompts))
+        responses, score = self._sampler(prompts, uniforms, env.reference_conditionals(prompts))
         return Sampled(responses, score(log_ratio_head(to_kernel_layout(env.reference_log_probs(prompts, responses)))))

@@ -1,4 +1,4 @@
-"""The reward model: a network of the policy's kind read as a score of a response, in one of three ways."""
+"""The reward model: a network of the policy's kind whose head makes a score of a response, in one of three ways."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from alignsim.models.policy import PolicyModel
 
 
 class Proposal(NamedTuple):
-    """Responses to be weighted toward the soft-optimal policy of a reward model.
+    """Responses for importance sampling of the soft-optimal policy of a reward model.
 
     Attributes:
         responses: (S, B, K, T), int64.
-        log_prob: of each under the distribution that proposed it, (S, B, K).
+        log_prob: log-probability of each under the distribution that proposed it, (S, B, K).
     """
 
     responses: torch.Tensor
@@ -74,20 +74,20 @@ class RewardModel(StackedModel):
 
     def __call__(self, prompts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
         """Learned reward: (S, B, D), (S, B, K, T) -> (S, B, K)."""
-        return self.of_view(prompts, self.view(responses))
+        return self.reward_of_view(prompts, self.view(responses))
 
     def view(self, responses: torch.Tensor) -> torch.Tensor:
-        """What the model reads of responses, (..., T) -> (..., T)."""
+        """The view of responses that the model reads, content or tokens, (..., T) -> (..., T)."""
         return self.env.tokens_to_content(responses) if self.reads == "content" else responses
 
-    def of_view(self, prompts: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
-        """Learned reward of what the model reads, differentiable: (S, B, D), (S, B, K, T) -> (S, B, K)."""
+    def reward_of_view(self, prompts: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
+        """Learned reward of views of responses, differentiable: (S, B, D), (S, B, K, T) -> (S, B, K)."""
         return self.head.reward(self, prompts, view)
 
-    def of_all(self, prompts: torch.Tensor) -> torch.Tensor:
+    def rewards_of_all(self, prompts: torch.Tensor) -> torch.Tensor:
         """Learned reward of every response, in the order of `env.all_responses()`: (S, B, D) -> (S, B, V ** T)."""
         with torch.no_grad():
-            return self.head.of_all(self, prompts)
+            return self.head.rewards_of_all(self, prompts)
 
     def propose(self, prompts: torch.Tensor, uniforms: torch.Tensor) -> Proposal:
         """Responses for importance sampling of the soft-optimal policy, without gradients.
@@ -101,14 +101,14 @@ class RewardModel(StackedModel):
 
 
 def unreadable(head: str, reads: str) -> str | None:
-    """Why a head cannot read what it is to read, in words, or None."""
+    """The message that says why a head cannot read content or tokens; None where it can."""
     if head == "implicit" and reads == "content":
         return "must be tokenwise or scalar where reads=content; the reward that a policy implies reads tokens"
     return None
 
 
 class RewardHead(ABC):
-    """How a reward follows from a network."""
+    """The way in which a reward is computed from a network. The environment and parameters are the model's."""
 
     def build(self, network: Network, env: Environment) -> StackedNetwork:
         """The network whose parameters the reward model has."""
@@ -116,14 +116,14 @@ class RewardHead(ABC):
 
     @abstractmethod
     def reward(self, model: RewardModel, prompts: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
-        """As of `RewardModel.of_view`."""
+        """Learned reward of views of responses, differentiable: (S, B, D), (S, B, K, T) -> (S, B, K)."""
 
-    def of_all(self, model: RewardModel, prompts: torch.Tensor) -> torch.Tensor:
-        """As of `RewardModel.of_all`; here by reading every response from its first token on."""
+    def rewards_of_all(self, model: RewardModel, prompts: torch.Tensor) -> torch.Tensor:
+        """Learned reward of every response, (S, B, D) -> (S, B, V ** T); by default each response is read whole."""
         return self.reward(model, prompts, model.view(model.env.all_responses()))
 
     def propose(self, model: RewardModel, prompts: torch.Tensor, uniforms: torch.Tensor) -> Proposal:
-        """As of `RewardModel.propose`; here from the reference policy."""
+        """Responses for importance sampling as `RewardModel.propose` says, by default from the reference policy."""
         responses = model.env.sample_reference(uniforms, prompts)
         return Proposal(responses, model.env.reference_log_prob(prompts, responses))
 
@@ -132,73 +132,74 @@ class Tokenwise(RewardHead):
     """The sum over positions of the token's logit less the mean over the vocabulary."""
 
     def reward(self, model: RewardModel, prompts: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
-        """As of `RewardModel.of_view`."""
+        """Learned reward of views of responses, (S, B, K)."""
         return model.score(prompts, view, centered_head(model.beta))
 
-    def of_all(self, model: RewardModel, prompts: torch.Tensor) -> torch.Tensor:
-        """Each prefix is read once."""
+    def rewards_of_all(self, model: RewardModel, prompts: torch.Tensor) -> torch.Tensor:
+        """Learned reward of every response, (S, B, D) -> (S, B, V ** T); each prefix is read once."""
         env, rewards = model.env, prompts.new_zeros(len(prompts), 1, prompts.shape[1])
         for logits in model.network.prefixes(model.parameters, prompts):
             centered = model.beta * (logits - logits.mean(1, keepdim=True))
             rewards = (rewards[:, :, None] + centered.transpose(1, 2)).flatten(1, 2)
         digits = env.vocab_size ** torch.arange(env.output_dim - 1, -1, -1, device=prompts.device)
-        order = (model.view(env.all_responses()) * digits).sum(-1).flatten()  # where each response's view stands
+        order = (model.view(env.all_responses()) * digits).sum(-1).flatten()  # the index of each response's view
         return rewards[:, order].mT
 
     def propose(self, model: RewardModel, prompts: torch.Tensor, uniforms: torch.Tensor) -> Proposal:
-        """Draw content from softmax(log ref_t + logits_t) and write it: close to the soft-optimal policy.
+        """Sample content from softmax(log ref_t + logits_t), which is close to the soft-optimal policy.
 
-        Exactly the soft-optimal policy where the logits' normalizers do not depend on the prefix and the environment
-        knows the reference of what the model reads.
+        It is exactly the soft-optimal policy where the normalizers of the logits do not depend on the prefix and the
+        environment knows the reference policy of what the model reads.
         """
         env = model.env
         if model.reads == "content":
-            of_next = Conditionals.from_log_probs(env, lambda content: env.content_log_probs(prompts, content))
+            conditionals = Conditionals.from_log_probs(env, lambda content: env.content_log_probs(prompts, content))
         else:
-            of_next = env.reference_conditionals(prompts)
-        view, score = model.network.sampler(model.parameters)(prompts, uniforms, of_next)
+            conditionals = env.reference_conditionals(prompts)
+        view, score = model.network.sampler(model.parameters)(prompts, uniforms, conditionals)
         reference = (env.content_log_probs if model.reads == "content" else env.reference_log_probs)(prompts, view)
         log_prob = score(log_ratio_head(to_kernel_layout(reference))) + sum_over_tokens(reference, view, env.vocab_size)
         return Proposal(env.content_to_tokens(view) if model.reads == "content" else view, log_prob)
 
 
 class Scalar(RewardHead):
-    """One number after reading everything: up to a function of the prompt, which no pair decides.
+    """One number after reading everything, determined by pairs only up to a function of the prompt.
 
-    RL's baselines of one prompt take it away (RLOO, GRPO). That of REINFORCE is of the whole batch, and that of PPO has
-    to learn it first: to them it is noise. The learned rewards in training curves are shifted by its mean.
+    A baseline of one prompt cancels this function (RLOO, GRPO). The baseline of REINFORCE is that of the whole batch,
+    and that of PPO has to learn it first: to them it is noise. Its mean shifts the learned rewards in
+    training curves.
     """
 
     def build(self, network: Network, env: Environment) -> StackedNetwork:
-        """The network of which one number is read."""
+        """The network of the scalar reader."""
         self._reader: ScalarReader = network.build_scalar(env.input_dim, env.output_dim, env.vocab_size, env.device)
         return self._reader.network
 
     def reward(self, model: RewardModel, prompts: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
-        """As of `RewardModel.of_view`."""
+        """Learned reward of views of responses, (S, B, K)."""
         return model.beta * self._reader(model.parameters, prompts, view)
 
 
 class Implicit(RewardHead):
-    """log pi / ref, pi being a policy with the model's network and parameters: the soft-optimal policy."""
+    """beta log pi / ref, where pi is a policy with the model's network and parameters: its soft-optimal policy."""
 
     def policy(self, model: RewardModel) -> PolicyModel:
-        """That policy; it shares the parameters."""
+        """The policy pi, which shares the parameters of the model."""
         return PolicyModel.sharing(model)
 
     def reward(self, model: RewardModel, prompts: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
-        """As of `RewardModel.of_view`."""
+        """Learned reward of views of responses, (S, B, K)."""
         return model.beta * self.policy(model).log_ratio(prompts, view)
 
-    def of_all(self, model: RewardModel, prompts: torch.Tensor) -> torch.Tensor:
-        """Each prefix is read once."""
+    def rewards_of_all(self, model: RewardModel, prompts: torch.Tensor) -> torch.Tensor:
+        """Learned reward of every response, (S, B, D) -> (S, B, V ** T); each prefix is read once."""
         return model.beta * self.policy(model).log_ratio_of_all(prompts)
 
     def propose(self, model: RewardModel, prompts: torch.Tensor, uniforms: torch.Tensor) -> Proposal:
-        """Written by the soft-optimal policy itself."""
+        """Samples of the soft-optimal policy itself."""
         responses, log_ratio = self.policy(model).sampler()(prompts, uniforms)
         return Proposal(responses, log_ratio + model.env.reference_log_prob(prompts, responses))
 
 
-#: The heads, by the name that configuration has for them.
+#: The heads by their names in configuration.
 HEADS: dict[str, type[RewardHead]] = {"tokenwise": Tokenwise, "scalar": Scalar, "implicit": Implicit}

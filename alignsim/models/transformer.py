@@ -1,7 +1,7 @@
 """A small causal transformer decoder over the prompt and the tokens, stacked over seeds.
 
-Its gradient is autograd's. Writing keeps the keys and values of the positions that were read, so that each token costs
-one position.
+Its gradient is autograd's. Sampling caches the keys and values of earlier positions, so that each token costs one
+position.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Transformer(Network):
 
     Attributes:
         model_dim: E, numbers that each position has, a multiple of `n_heads`.
-        n_layers: how many blocks, each attention and then a perceptron.
+        n_layers: the number of blocks, each attention and then a perceptron.
         n_heads: heads of attention, which share out the `model_dim`.
         hidden_dim: H, units of the perceptron in each block.
     """
@@ -99,13 +99,13 @@ class TransformerNetwork(StackedNetwork):
         stream = stream.flatten(1, 2)  # (S, N, T, E)
         for block in self.blocks:
             queries, keys, values = self.attention_inputs(parameters, block, stream)
-            read = torch.nn.functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
-            read = read.unflatten(0, (seeds, -1)).transpose(2, 3).flatten(3)  # (S, N, T, E)
-            stream = self.after_attention(parameters, block, stream, read)
-        return self.read_out(parameters, stream).view(seeds, n_prompts, samples, -1, self.vocab_size)
+            attended = torch.nn.functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+            attended = attended.unflatten(0, (seeds, -1)).transpose(2, 3).flatten(3)  # (S, N, T, E)
+            stream = self.after_attention(parameters, block, stream, attended)
+        return self.output_logits(parameters, stream).view(seeds, n_prompts, samples, -1, self.vocab_size)
 
     def embedded(self, parameters: Parameters, tokens: torch.Tensor) -> torch.Tensor:
-        """What tokens add to the stream: (S or 1, ...) -> (S, ..., E)."""
+        """Embeddings of tokens: (S or 1, ...) -> (S, ..., E)."""
         weight = parameters["token.weight"]
         codes = token_codes(tokens, self.vocab_size, weight.dtype)
         flat = codes.flatten(1, -2).expand(len(weight), -1, -1)
@@ -121,32 +121,32 @@ class TransformerNetwork(StackedNetwork):
         return queries, keys, values
 
     def after_attention(
-        self, parameters: Parameters, block: str, stream: torch.Tensor, read: torch.Tensor
+        self, parameters: Parameters, block: str, stream: torch.Tensor, attended: torch.Tensor
     ) -> torch.Tensor:
-        """The rest of a block, from its input and what attention has read, (S, N, T, E) each."""
-        stream = stream + linear(parameters, f"{block}.mix", read)
+        """The output of a block from its input and the output of attention, (S, N, T, E) each."""
+        stream = stream + linear(parameters, f"{block}.mix", attended)
         hidden = torch.nn.functional.gelu(linear(parameters, f"{block}.up", normalized(stream)))
         return stream + linear(parameters, f"{block}.down", hidden)
 
-    def read_out(self, parameters: Parameters, stream: torch.Tensor) -> torch.Tensor:
-        """Logits of the token that comes after each position, (S, N, T, E) -> (S, N, T, V)."""
+    def output_logits(self, parameters: Parameters, stream: torch.Tensor) -> torch.Tensor:
+        """Logits of the token after each position, (S, N, T, E) -> (S, N, T, V)."""
         return linear(parameters, "output", normalized(stream))
 
     def decoder(self, parameters: Parameters, prompts: torch.Tensor) -> Decoder:
-        """What reads responses token by token and keeps the keys and values."""
-        return _Cached(self, parameters, prompts)
+        """A decoder that caches keys and values."""
+        return _CachingDecoder(self, parameters, prompts)
 
 
-class _Cached(Decoder):
+class _CachingDecoder(Decoder):
     """Keys and values of each block at the positions so far, (S, B, K, heads, t, E / heads) each."""
 
     def __init__(self, network: TransformerNetwork, parameters: Parameters, prompts: torch.Tensor) -> None:
         self._network, self._parameters, self._prompts = network, parameters, prompts
         empty = prompts.new_empty(*prompts.shape[:2], 1, network.config.n_heads, 0, network.head_dim)
-        self._kept = dict.fromkeys(network.blocks, (empty, empty))
+        self._cache = dict.fromkeys(network.blocks, (empty, empty))
 
     def next(self, tokens: torch.Tensor | None) -> torch.Tensor:
-        network, parameters, t = self._network, self._parameters, self._kept["block0"][0].shape[4]
+        network, parameters, t = self._network, self._parameters, self._cache["block0"][0].shape[4]
         if tokens is None:
             new = linear(parameters, "prompt", self._prompts)[:, :, None]
         else:
@@ -154,19 +154,19 @@ class _Cached(Decoder):
         responses = new.shape[:3]  # S, B, K
         stream = (new + parameters["position.weight"][:, t, None, None]).flatten(1, 2)[:, :, None]
         for block in network.blocks:
-            here = network.attention_inputs(parameters, block, stream)
-            queries, *new_kept = (part.view(*responses, *part.shape[1:]) for part in here)
-            keys, values = (torch.cat(pair, 4) for pair in zip(self._kept[block], new_kept, strict=True))
-            self._kept[block] = keys, values
+            inputs = network.attention_inputs(parameters, block, stream)
+            queries, *new_entries = (part.view(*responses, *part.shape[1:]) for part in inputs)
+            keys, values = (torch.cat(pair, 4) for pair in zip(self._cache[block], new_entries, strict=True))
+            self._cache[block] = keys, values
             weights = ((queries * keys).sum(-1) / network.head_dim**0.5).softmax(-1)  # (S, B, K, heads, t + 1)
-            read = (weights[..., None] * values).sum(4)
-            stream = network.after_attention(parameters, block, stream, read.flatten(3).flatten(1, 2)[:, :, None])
-        return network.read_out(parameters, stream).view(*responses, -1)
+            attended = (weights[..., None] * values).sum(4)
+            stream = network.after_attention(parameters, block, stream, attended.flatten(3).flatten(1, 2)[:, :, None])
+        return network.output_logits(parameters, stream).view(*responses, -1)
 
     def branch(self, ways: int) -> None:
-        for block, kept in self._kept.items():
-            keys, values = (part.repeat_interleave(ways, 2) for part in kept)
-            self._kept[block] = keys, values
+        for block, entries in self._cache.items():
+            keys, values = (part.repeat_interleave(ways, 2) for part in entries)
+            self._cache[block] = keys, values
 
 
 def linear(parameters: Parameters, layer: str, values: torch.Tensor) -> torch.Tensor:

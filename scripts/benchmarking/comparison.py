@@ -55,7 +55,7 @@ def normalized_values(folder: Path, seeds: int) -> dict[str, float]:
             for row in csv.DictReader(file):
                 if int(row["seed"]) < seeds:
                     values[f"{row['method']} {row['env']}"].append(float(row["normalized_value"]))
-    return {name: mean(of) for name, of in sorted(values.items())}
+    return {name: mean(seed_values) for name, seed_values in sorted(values.items())}
 
 
 def ours(
@@ -83,7 +83,7 @@ def plain_way(seeds: int, device: str) -> dict[str, Any]:
         for name, condition in conditions((seed,), device).items():
             values[name].append(plain_value(condition))
         seconds.append(time.perf_counter() - began)
-    return {"seconds": seconds, "values": {name: mean(of) for name, of in sorted(values.items())}}
+    return {"seconds": seconds, "values": {name: mean(seed_values) for name, seed_values in sorted(values.items())}}
 
 
 def conditions(seeds: tuple[int, ...], device: str) -> dict[str, Condition]:

@@ -20,7 +20,7 @@ _LABELS = {
     "output_dim": "Response length\n(tokens)",
     "hidden_dim": "Hidden width\n(units)",
 }
-_LOOKS = {"dpo": ("#D55E00", "s", "DPO"), "rl": ("#0072B2", "o", "RL"), "evaluation": ("#009E73", "^", "Evaluation")}
+_STYLES = {"dpo": ("#D55E00", "s", "DPO"), "rl": ("#0072B2", "o", "RL"), "evaluation": ("#009E73", "^", "Evaluation")}
 
 
 def draw(table: pd.DataFrame, seeds: int) -> Figure:
@@ -65,11 +65,11 @@ def _says(table: pd.DataFrame) -> str:
 
 def _times(axes: Axes, rows: pd.DataFrame, works: tuple[str, ...], times: int) -> None:
     for work in works:
-        of = rows[rows.work == work].sort_values("value")
-        color, marker, _ = _LOOKS[work]
-        seconds = of.seconds_per_step_median.to_numpy() * times
-        spread = [seconds - of.seconds_per_step_low * times, of.seconds_per_step_high * times - seconds]
-        axes.errorbar(of.value, seconds, yerr=spread, color=color, marker=marker, ms=4, lw=1.5, mec="white")
+        part = rows[rows.work == work].sort_values("value")
+        color, marker, _ = _STYLES[work]
+        seconds = part.seconds_per_step_median.to_numpy() * times
+        spread = [seconds - part.seconds_per_step_low * times, part.seconds_per_step_high * times - seconds]
+        axes.errorbar(part.value, seconds, yerr=spread, color=color, marker=marker, ms=4, lw=1.5, mec="white")
     _proportional(axes, rows[rows.work.isin(works)], times)
 
 
@@ -82,9 +82,9 @@ def _proportional(axes: Axes, rows: pd.DataFrame, times: int) -> None:
 
 
 def _memory(axes: Axes, rows: pd.DataFrame) -> None:
-    for work, (color, marker, _) in _LOOKS.items():
-        of = rows[rows.work == work].sort_values("value")
-        axes.plot(of.value, of.peak_memory_mib, color=color, marker=marker, ms=4, lw=1.5, mec="white")
+    for work, (color, marker, _) in _STYLES.items():
+        part = rows[rows.work == work].sort_values("value")
+        axes.plot(part.value, part.peak_memory_mib, color=color, marker=marker, ms=4, lw=1.5, mec="white")
 
 
 def _number_axis(axes: Axes, values: list[int]) -> None:
@@ -103,7 +103,7 @@ def _short(number: int) -> str:
 def _handles() -> list[Line2D]:
     measured = [
         Line2D([], [], color=color, marker=marker, ms=6, lw=2, mec="white", label=name)
-        for color, marker, name in _LOOKS.values()
+        for color, marker, name in _STYLES.values()
     ]
     return [*measured, Line2D([], [], color="0.6", lw=1, ls="--", label="in proportion")]
 

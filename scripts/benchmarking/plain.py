@@ -22,12 +22,12 @@ from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.models.made import MADE
 
-#: Hears how many steps were taken, wherever alignsim reports to its monitor.
-SeriesStyle = Callable[[int], object]
+#: Gets the number of steps so far, wherever alignsim reports to its monitor.
+OnSteps = Callable[[int], object]
 
 
-def unheard(step: int) -> None:
-    """Nobody wants to know."""
+def ignore_steps(step: int) -> None:
+    """Do nothing."""
 
 
 class MaskedLinear(nn.Linear):
@@ -129,24 +129,24 @@ def bradley_terry_loss(reward_model: PlainMADE, env: Environment, beta: float) -
 
 
 def train_policy_with_dpo(
-    env: Environment, settings: PreferenceFitConfig, beta: float, network: MADE, look: SeriesStyle = unheard
+    env: Environment, settings: PreferenceFitConfig, beta: float, network: MADE, on_steps: OnSteps = ignore_steps
 ) -> PlainMADE:
     """DPO on the pairs of an environment of one seed."""
     policy = PlainMADE(env, network, _generator(env, "cpu"))
-    _fit(policy, dpo_loss(policy, beta), env, settings, look)
+    _fit(policy, dpo_loss(policy, beta), env, settings, on_steps)
     return policy
 
 
 def train_reward_model(
-    env: Environment, settings: PreferenceFitConfig, beta: float, network: MADE, look: SeriesStyle = unheard
+    env: Environment, settings: PreferenceFitConfig, beta: float, network: MADE, on_steps: OnSteps = ignore_steps
 ) -> PlainMADE:
     """A reward model by maximum likelihood on the pairs of an environment of one seed."""
     reward_model = PlainMADE(env, network, _generator(env, "cpu"))
-    _fit(reward_model, bradley_terry_loss(reward_model, env, beta), env, settings, look)
+    _fit(reward_model, bradley_terry_loss(reward_model, env, beta), env, settings, on_steps)
     return reward_model
 
 
-def _fit(model: PlainMADE, loss: PairLoss, env: Environment, settings: PreferenceFitConfig, look: SeriesStyle) -> None:
+def _fit(model: PlainMADE, loss: PairLoss, env: Environment, settings: PreferenceFitConfig, on_steps: OnSteps) -> None:
     data = env.preference_data()
     loader = _loader(data.train, settings, _generator(env, "cpu"))
     validation = data.validation.prompts[0], data.validation.responses[0]
@@ -165,7 +165,7 @@ def _fit(model: PlainMADE, loss: PairLoss, env: Environment, settings: Preferenc
             checks_without_improvement += 1
             if current < best_loss:
                 best_loss, best, checks_without_improvement = current, copy.deepcopy(model.state_dict()), 0
-            look(step)
+            on_steps(step)
         if step == settings.steps or checks_without_improvement == settings.patience:
             break
     model.load_state_dict(best)
@@ -177,7 +177,7 @@ def train_policy_with_rlhf(
     settings: RLOO,
     beta: float,
     network: MADE,
-    look: SeriesStyle = unheard,
+    on_steps: OnSteps = ignore_steps,
 ) -> PlainMADE:
     """RLOO against a reward model, in an environment of one seed."""
     policy, generator = PlainMADE(env, network, _generator(env, "cpu")), _generator(env, env.device)
@@ -197,7 +197,7 @@ def train_policy_with_rlhf(
         optimizer.step()
         schedule.step()
         if step % 50 == 0 or step == settings.steps:
-            look(step)
+            on_steps(step)
     return policy
 
 

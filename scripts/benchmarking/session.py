@@ -48,8 +48,8 @@ class Session:
         Raises:
             FailedError: it could not.
         """
-        told = {name: value for name, value in task.items() if name in ("work", "seeds", "axis", "value")}
-        self.tell("   ".join([kind.replace("_", " "), *(f"{name}={value}" for name, value in told.items())]))
+        shown = {name: value for name, value in task.items() if name in ("work", "seeds", "axis", "value")}
+        self.tell("   ".join([kind.replace("_", " "), *(f"{name}={value}" for name, value in shown.items())]))
         settings = {name: value for name, value in vars(self).items() if name != "tell"}
         command = [sys.executable, "-m", "scripts.benchmarking.worker", json.dumps({"kind": kind, **settings, **task})]
         with Popen(command, cwd=ROOT, stdout=PIPE, stderr=PIPE, text=True) as process:

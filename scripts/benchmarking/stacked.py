@@ -61,7 +61,7 @@ class StackedMADE:
 
 
 def train_policy_with_rlhf(
-    env: Environment, settings: RLOO, beta: float, network: MADE, look: Callable[[int], object]
+    env: Environment, settings: RLOO, beta: float, network: MADE, on_steps: Callable[[int], object]
 ) -> None:
     """RLOO of all seeds in one stack against an untrained reward model: for its time, not for its policy."""
     policy, reward_model = StackedMADE(env, network), StackedMADE(env, network)
@@ -81,4 +81,4 @@ def train_policy_with_rlhf(
         optimizer.step()
         schedule.step()
         if step % 50 == 0 or step == settings.steps:
-            look(step)
+            on_steps(step)

@@ -12,8 +12,8 @@ import torch
 from alignsim.methods.base import Monitor
 from alignsim.models.base import StackedModel
 
-#: Sides of the square matrices whose product is timed, by kind of device.
-_SIDES = {"cpu": (1024, 1536, 2048), "cuda": (2048, 4096, 8192)}
+#: Sizes of the square matrices whose product is timed, by kind of device.
+_MATRIX_SIZES = {"cpu": (1024, 1536, 2048), "cuda": (2048, 4096, 8192)}
 
 
 class Stopwatch(Monitor):
@@ -46,7 +46,7 @@ def now(device: str) -> float:
 
 def matrix_product_peak(device: str, least_seconds: float = 0.1) -> float:
     """The best rate of products of large square float32 matrices, in operations per second, with torch's threads."""
-    return max(_product_rate(side, device, least_seconds) for side in _SIDES[device.partition(":")[0]])
+    return max(_product_rate(side, device, least_seconds) for side in _MATRIX_SIZES[device.partition(":")[0]])
 
 
 def _product_rate(side: int, device: str, least_seconds: float) -> float:
@@ -69,11 +69,11 @@ def peak_memory(device: str) -> float:
 
 def faster_threads(seconds: Callable[[], float]) -> int:
     """Whether one thread or all that torch now uses take fewer seconds; torch is left with that many."""
-    found = {}
+    timings = {}
     for threads in sorted({1, torch.get_num_threads()}):
         torch.set_num_threads(threads)
         seconds()  # the first call is slower
-        found[threads] = seconds()
-    fastest = min(found, key=found.__getitem__)
+        timings[threads] = seconds()
+    fastest = min(timings, key=timings.__getitem__)
     torch.set_num_threads(fastest)
     return fastest

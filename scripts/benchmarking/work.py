@@ -1,7 +1,7 @@
 """What is timed of alignsim: the steps of its stages, through the real loops, and the evaluation of a policy.
 
-A stage is called as a user calls it and timed between two reports to its monitor. So drawing the pairs, the first look
-at the validation pairs and the first steps do not count; shuffling, random numbers, the optimizer, the look at the
+A stage is called as a user calls it and timed between two reports to its monitor. So drawing the pairs, the first check
+of the validation pairs and the first steps do not count; shuffling, random numbers, the optimizer, the check of the
 validation pairs every 25 steps and keeping the best weights do. Early stopping is put off, so that the number of steps
 is known. Seeds are trained as the command line trains them, in stacks that are shared out to processes.
 """
@@ -150,11 +150,11 @@ def _evaluation_operations(sizes: Sizes) -> int:
 
 
 def _supervised_operations(sizes: Sizes) -> int:
-    """Of a step, and of its share of a look at the validation pairs: one forward pass every 25 steps."""
+    """Of a step, and of its share of a check of the validation pairs: one forward pass every 25 steps."""
     env, settings = sizes.env([0], "cpu"), PreferenceFitConfig()
     validation_pairs = round(env.n_pairs * env.validation_fraction)
-    look = forward(sizes, validation_pairs, 2 * validation_pairs)
-    return supervised_step(sizes, settings.batch_size) + look // settings.validate_every
+    check = forward(sizes, validation_pairs, 2 * validation_pairs)
+    return supervised_step(sizes, settings.batch_size) + check // settings.validate_every
 
 
 def _rl_operations(sizes: Sizes) -> int:

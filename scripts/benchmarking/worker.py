@@ -159,13 +159,13 @@ def _at_once(
     processes: list[list[range]],
 ) -> list[dict[str, Any]]:
     """What processes measure at once, each of its own stacks of seeds."""
-    barrier, found = CONTEXT.Barrier(len(processes)), dict[int, dict[str, Any]]()
-    tell = partial(_tell_of_one, measure, task, processes, barrier.wait)
-    train_at_once([[i] for i in range(len(processes))], tell, lambda i, event: found.update({i: event[1]}))
-    return [found[i] for i in range(len(processes))]
+    barrier, results = CONTEXT.Barrier(len(processes)), dict[int, dict[str, Any]]()
+    tell = partial(_measure_one, measure, task, processes, barrier.wait)
+    train_at_once([[i] for i in range(len(processes))], tell, lambda i, event: results.update({i: event[1]}))
+    return [results[i] for i in range(len(processes))]
 
 
-def _tell_of_one(
+def _measure_one(
     measure: Callable[[TrainingInputs, list[range], Callable[[], object]], dict[str, Any]],
     task: TrainingInputs,
     processes: list[list[range]],

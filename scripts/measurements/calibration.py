@@ -15,12 +15,12 @@ NOISE = {
 }
 
 
-def main(draws: int = 2000) -> None:
+def main(samples_per_size: int = 2000) -> None:
     """Print one line for each number of seeds and kind of noise."""
     print("seeds  noise                                    95 % BCa covers   wrongly above 0   wrongly below 0")
     for n in (8, 16, 32):
         for name, noise in NOISE.items():
-            samples = noise(np.random.default_rng(0), (draws, n))
+            samples = noise(np.random.default_rng(0), (samples_per_size, n))
             # one by one: rows that are given together share their resamples
             intervals = [mean_intervals(sample[None])[0] for sample in samples]
             covered = np.mean([interval.low <= 0 <= interval.high for interval in intervals])

@@ -44,7 +44,7 @@ def compare(labels, seeds):
     for scale in SCALES:
         rlhf = train_policy_with_rlhf(env, lambda x, y, c=scale: c * reward_model(x, y), beta=BETA)
         print(f"{labels:<14} {scale:>6}   {shown(Rescaled(dpo, scale)):<24}   {shown(rlhf)}", flush=True)
-    learned, true = reward_model.of_all(prompts).std(-1).mean(), env.reward(prompts, responses).std(-1).mean()
+    learned, true = reward_model.rewards_of_all(prompts).std(-1).mean(), env.reward(prompts, responses).std(-1).mean()
     print(f"{'':<24}standard deviation of rewards: learned {learned:.2f}, true {true:.2f}", flush=True)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from alignsim.cli.arguments import checked_command_line
-from alignsim.cli.compose import conf_dir
+from alignsim.config.defaults import conf_dir
 from alignsim.config.dotted import flatten
 from alignsim.config.problems import ConfigurationError
 from alignsim.runs.train_config import load

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from alignsim import SimplifiedEnvironment
 from alignsim.envs.labels import BradleyTerry, Deterministic
+from alignsim.envs.references import Tilted
 from alignsim.envs.simplified import windows
 
 SEEDS = (0, 3, 11)
@@ -17,9 +18,16 @@ def small(complexity_factor=2.0, **changes):
     return SimplifiedEnvironment(complexity_factor=complexity_factor, **settings)
 
 
+@pytest.mark.parametrize(("old", "new"), [("read", "tokens_to_content"), ("write", "content_to_tokens")])
+def test_an_old_method_name_is_refused_by_name(old, new):
+    with pytest.raises(TypeError) as refused:
+        type("Mine", (SimplifiedEnvironment,), {old: lambda self, tokens: tokens})
+    assert all(name in str(refused.value) for name in ("Mine", old, new))
+
+
 @pytest.mark.parametrize("vocab_size", [2, 3, 5])
 @pytest.mark.parametrize("complexity_factor", [1.0, 1.5, 2.0, 2.7, 4.0])
-def test_read_and_write_are_inverse_bijections(vocab_size, complexity_factor):
+def test_content_and_tokens_are_inverse_bijections(vocab_size, complexity_factor):
     env = small(complexity_factor, vocab_size=vocab_size)
     every = env.all_responses()
     assert every.shape == (1, 1, vocab_size**4, 4)
@@ -30,12 +38,12 @@ def test_read_and_write_are_inverse_bijections(vocab_size, complexity_factor):
 
 
 @pytest.mark.parametrize("complexity_factor", [1.0, 1.25, 2.5, 3.0, 6.0])
-def test_read_is_the_windowed_sum_of_its_definition(complexity_factor):
+def test_content_is_the_windowed_sum_of_its_definition(complexity_factor):
     env = SimplifiedEnvironment(2, 6, complexity_factor, vocab_size=5)
     y = torch.randint(0, 5, (40, 6), generator=torch.Generator().manual_seed(0))
-    spans = windows(6, complexity_factor)
+    sizes = windows(6, complexity_factor)
     for t in range(6):
-        k = min(spans[t], t + 1)
+        k = min(sizes[t], t + 1)
         expected = sum(y[:, t - j] for j in range(k)) % 5
         assert torch.equal(env.tokens_to_content(y)[:, t], expected)
 
@@ -48,9 +56,9 @@ def test_at_complexity_one_the_content_is_the_response():
 @pytest.mark.parametrize("output_dim", [1, 2, 7, 8, 16])
 def test_windows_are_whole_even_and_average_to_the_factor(output_dim):
     for total in range(output_dim, output_dim**2 + 1):
-        spans = windows(output_dim, total / output_dim)
-        assert sum(spans) == total
-        assert max(spans) - min(spans) <= 1
+        sizes = windows(output_dim, total / output_dim)
+        assert sum(sizes) == total
+        assert max(sizes) - min(sizes) <= 1
     for factor in np.linspace(1, output_dim, 37):
         assert abs(np.mean(windows(output_dim, factor)) - factor) <= 0.5 / output_dim + 1e-9
     assert windows(8, 2.5) == [2, 3] * 4
@@ -168,12 +176,10 @@ def test_a_seed_sees_the_same_world_in_any_company():
         ({"reward_scale": -1.0}, "greater than 0"),
         ({"n_pairs": 1}, "at least one pair"),
         ({"validation_fraction": 0.999}, "at least one pair"),
-        ({"preferences": "plackett_luce"}, "'bradley_terry' or 'deterministic'"),
-        ({"reference_tilt": float("inf")}, "finite"),
-        ({"reference_tilt": "uniform"}, "valid number"),
+        ({"labels": "plackett_luce"}, "Labels"),
+        ({"reference": "uniform"}, "Reference"),
         ({"coverage": 0.0}, "greater than 0"),
         ({"coverage": 1.1}, "less than or equal to 1"),
-        ({"label_noise": 0.6}, "less than or equal to 0.5"),
         ({"seeds": ()}, "at least 1"),
         ({"n_pairs": 3.5}, "valid integer"),
         ({"gap": 2}, "Unexpected keyword"),
@@ -182,6 +188,22 @@ def test_a_seed_sees_the_same_world_in_any_company():
 def test_values_out_of_range_are_refused(change, told):
     with pytest.raises(ValidationError, match=told):
         small(**change)
+
+
+@pytest.mark.parametrize(
+    ("component", "change"),
+    [
+        (BradleyTerry, {"flip_probability": 0.6}),
+        (Deterministic, {"flip_probability": -0.1}),
+        (Tilted, {"tilt": float("inf")}),
+        (Tilted, {"tilt": 101.0}),
+        (Tilted, {"tilt": "uniform"}),
+    ],
+)
+def test_components_out_of_range_are_refused(component, change):
+    with pytest.raises(ValidationError) as refused:
+        component(**change)
+    assert [error["loc"] for error in refused.value.errors()] == [tuple(change)]
 
 
 @pytest.mark.parametrize("shape", [(4,), (5, 4), (4, 5, 4), (2, 3, 4, 4), (2, 3, 4, 4, 4)])

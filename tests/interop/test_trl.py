@@ -6,23 +6,24 @@
 import pytest
 import torch
 
-from alignsim.methods.cdpo import cdpo_loss
-from alignsim.methods.dpo import dpo_loss
-from alignsim.methods.ipo import ipo_loss
-from alignsim.methods.kto import kto_loss, reference_point
 from alignsim.methods.losses import (
     bradley_terry_loss,
+    cdpo_loss,
     clipped_surrogate,
+    dpo_loss,
     group_normalized_advantage,
+    ipo_loss,
     k3_kl,
     kl_penalized_reward,
+    kto_loss,
     leave_one_out_advantage,
+    orpo_loss,
+    reference_point,
+    robust_dpo_loss,
+    sft_loss,
+    simpo_loss,
+    slic_loss,
 )
-from alignsim.methods.orpo import orpo_loss
-from alignsim.methods.robust_dpo import robust_dpo_loss
-from alignsim.methods.sft import sft_loss
-from alignsim.methods.simpo import simpo_loss
-from alignsim.methods.slic import slic_loss
 
 pytest.importorskip("trl", reason='needs pip install -e ".[interop]"')
 

@@ -129,7 +129,7 @@ def test_the_method_picks_among_as_many_as_it_is_told(n):
     env = SimplifiedEnvironment(3, 4, n_pairs=200, seeds=(0, 1))
     trained = run_condition(Condition(BestOfN(SHORT, n=n), env)).trained
     x = env.prompts("test", 5)
-    of_all = trained.reward_model.of_all(x)
+    of_all = trained.reward_model.rewards_of_all(x)
     reference = env.reference_log_prob(x, env.all_responses()).expand_as(of_all)
     assert torch.allclose(trained.policy.log_ratio_of_all(x), best_of_n_log_ratio(of_all, reference, n))
 
@@ -137,7 +137,7 @@ def test_the_method_picks_among_as_many_as_it_is_told(n):
 def test_a_reward_that_knows_nothing_picks_like_the_reference():
     env = SimplifiedEnvironment(3, 4, 2.0, reference=Tilted(0.5))
     flat = RewardModel(env)
-    assert BestOfNPolicy(env, flat, flat.of_all, 16).log_ratio_of_all(env.prompts("test", 5)).abs().max() < 1e-6
+    assert BestOfNPolicy(env, flat, flat.rewards_of_all, 16).log_ratio_of_all(env.prompts("test", 5)).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("limit", [4096, 1])

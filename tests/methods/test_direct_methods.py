@@ -9,8 +9,8 @@ import torch
 import yaml
 
 from alignsim import PolicyModel, SimplifiedEnvironment
-from alignsim.cli.compose import conf_dir
 from alignsim.config.checking import import_class
+from alignsim.config.defaults import conf_dir
 from alignsim.envs.labels import BradleyTerry
 from alignsim.envs.pairs import Preferences
 from alignsim.envs.references import Tilted
@@ -19,7 +19,8 @@ from alignsim.methods.cdpo import CDPO
 from alignsim.methods.direct import DirectMethod
 from alignsim.methods.dpo import DPO
 from alignsim.methods.ipo import IPO
-from alignsim.methods.kto import KTO, kto_loss, reference_point
+from alignsim.methods.kto import KTO
+from alignsim.methods.losses import kto_loss, reference_point
 from alignsim.methods.orpo import ORPO
 from alignsim.methods.preference_fit import ActiveSeeds, PreferenceFitConfig
 from alignsim.methods.robust_dpo import RobustDPO
@@ -28,6 +29,7 @@ from alignsim.methods.simpo import SimPO
 from alignsim.methods.slic import SLiC
 from alignsim.models.config import ModelConfig
 from alignsim.runs.condition import Condition, run_condition
+from tests.methods.test_devices import steps_and_check
 
 TARGETS = {
     path.stem: yaml.safe_load(path.read_text()).get("_target_")
@@ -121,7 +123,7 @@ BY_HAND = [
     (SLiC(temperature=0.6), lambda h, c, r: (1 - 0.3 * h).relu()),
     (CDPO(beta=0.3, label_noise=0.2), lambda h, c, r: 0.8 * softplus(-0.3 * h) + 0.2 * softplus(0.3 * h)),
     (RobustDPO(beta=0.3, label_noise=0.2), lambda h, c, r: (0.8 * softplus(-0.3 * h) - 0.2 * softplus(0.3 * h)) / 0.6),
-    (SimPO(scale=3.0, gamma=0.7), lambda h, c, r: softplus(0.7 - 3 * (c - r) / 4)),
+    (SimPO(logit_scale=3.0, gamma=0.7), lambda h, c, r: softplus(0.7 - 3 * (c - r) / 4)),
     (ORPO(weight=2.0), lambda h, c, r: -c / 4 + 2 * softplus(log_odds((r / 4).exp()) - log_odds((c / 4).exp()))),
     (SFT(), lambda h, c, r: -c),
 ]
@@ -142,13 +144,12 @@ def test_the_loss_of_a_method_is_its_formula_of_what_the_policy_gives(method, by
 def test_steps_wait_for_nothing(name):
     """On a device that has no numbers looking at one is an error."""
     env, method = environment(device="meta"), DIRECT[name]()
-    stack = ActiveSeeds(
-        PolicyModel(env),
-        lambda policy, pairs: method.loss(policy, pairs, 0.5),
-        env.preference_data(),
-        PreferenceFitConfig(),
-    )
-    stack.train(3)
+
+    def loss(policy, pairs):
+        return method.loss(policy, pairs, 0.5)
+
+    stack = ActiveSeeds(PolicyModel(env), loss, env.preference_data(), PreferenceFitConfig())
+    steps_and_check(stack, loss, n_steps=3)
     assert stack.step == 3
 
 

@@ -4,10 +4,12 @@ import torch
 
 from alignsim import RewardModel, SimplifiedEnvironment, train_policy_with_dpo
 from alignsim.envs.labels import BradleyTerry
+from alignsim.envs.rng import Streams
 from alignsim.methods.base import Monitor, TrainingInputs
-from alignsim.methods.distilled_dpo import DistilledDPO
-from alignsim.methods.dpo import DPO, labeled_dpo_loss
-from alignsim.methods.preference_fit import PreferenceFitConfig
+from alignsim.methods.distilled_dpo import DistilledDPO, with_rewards
+from alignsim.methods.dpo import DPO
+from alignsim.methods.losses import labeled_dpo_loss
+from alignsim.methods.preference_fit import Minibatches, PreferenceFitConfig
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import RLHF
 from alignsim.models.config import ModelConfig
@@ -56,6 +58,15 @@ def test_a_seed_that_leaves_the_stack_keeps_its_own_reward_model():
         alone = run_condition(Condition(method, environment(seeds=(seed,))))
         for name, p in alone.trained.policy.parameters.items():
             assert torch.allclose(p[0], among.trained.policy.parameters[name][seed], atol=2e-4), (seed, name)
+
+
+def test_rewards_go_with_their_pairs():
+    """Sliced, shuffled and without some of the seeds, pairs keep the rewards that the reward model gives them."""
+    env = environment(seeds=(0, 1, 2), n_pairs=300)
+    pairs = with_rewards(env.preference_data().train, env.reward)
+    batch = Minibatches(pairs.select_seeds(torch.tensor([0, 2])), Streams((0, 2)), 40).batch(7)
+    assert torch.equal(batch.rewards, env.select_seeds([0, 2]).reward(batch.prompts, batch.responses))
+    assert len(torch.unique(batch.rewards)) > 40
 
 
 def test_with_a_reward_of_the_policys_own_class_it_gives_back_what_it_was_fitted_to():

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from alignsim import SimplifiedEnvironment
-from alignsim.cli.compose import conf_dir
 from alignsim.config.checking import import_class
+from alignsim.config.defaults import conf_dir
 from alignsim.config.schema import Evaluation
 from alignsim.methods.rlhf import RLHF
 from alignsim.runs.condition import Condition, run_condition
@@ -23,11 +23,11 @@ VALUES = {
     "batch_size": (10, 20),
     "learning_rate": (2e-2, 1e-2),
     "weight_decay": (0.5, 5.0),
-    "prompts": (6, 7),
-    "samples": (3, 4),
+    "prompts_per_step": (6, 7),
+    "samples_per_prompt": (3, 4),
     "epochs": (2, 3),
     "clip": (0.01, 0.2),
-    "iteration": (10, 15),
+    "steps_per_iteration": (10, 15),
     "n": (4, 5),
     "gae_lambda": (0.9, 0.4),
 }

@@ -5,7 +5,7 @@ import torch
 
 from alignsim import PolicyModel, SimplifiedEnvironment, train_reward_model
 from alignsim.methods.base import Monitor
-from alignsim.methods.dpo import labeled_dpo_loss
+from alignsim.methods.losses import labeled_dpo_loss
 from alignsim.methods.online_dpo import OnlineDPO, OnlinePairsConfig, OracleOnlineDPO, fit_to_own_pairs
 from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.methods.raft import RAFT, ImitationConfig, imitate_best

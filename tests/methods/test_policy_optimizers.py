@@ -19,7 +19,7 @@ from alignsim.methods.losses import (
     k3_kl,
     leave_one_out_advantage,
 )
-from alignsim.methods.rl.base import Batch
+from alignsim.methods.on_policy import Batch
 from alignsim.methods.rl.exact_gradient import ExactGradient, expectations
 from alignsim.methods.rl.grpo import GRPO
 from alignsim.methods.rl.ppo import PPO, token_rewards
@@ -57,7 +57,8 @@ def batch(policy, prompts, block, reward, samples=SAMPLES):
     env = policy.env
     uniforms = env.streams.uniform("test", (prompts.shape[1], samples, env.output_dim), block)
     responses, log_ratio = policy.sampler()(prompts, uniforms)
-    return Batch(policy, moved(ValueModel.beside(policy)), prompts, responses, reward(prompts, responses), log_ratio)
+    critic = moved(ValueModel.beside(policy))
+    return Batch(policy, prompts, responses, reward(prompts, responses), log_ratio, critic)
 
 
 def exact_loss(policy, prompts, beta):
@@ -113,7 +114,7 @@ def test_the_first_gradient_on_a_batch_is_the_exact_one_in_the_mean(optimizer, f
     exact = factor * gradient(exact_loss(policy, x, beta), policy)
     for block in range(500):
         made = batch(policy, x, block, policy.env.reward)
-        estimates.append(gradient(next(optimizer.losses(made, beta)), policy))
+        estimates.append(gradient(optimizer.loss(made, beta), policy))
     estimates = torch.stack(estimates)
     standard_error = estimates.std(0) / len(estimates) ** 0.5
     moving = standard_error > 1e-4
@@ -129,7 +130,7 @@ def test_the_baseline_of_reinforce_is_the_mean_of_all_others_of_the_batch():
     penalized = (made.rewards - beta * made.log_ratio).detach()
     others = (penalized.sum((1, 2), keepdim=True) - penalized) / (3 * SAMPLES - 1)
     by_hand = -((penalized - others) * made.log_ratio).mean((1, 2))
-    assert torch.allclose(next(Reinforce().losses(made, beta)), by_hand, atol=1e-5)
+    assert torch.allclose(Reinforce().loss(made, beta), by_hand, atol=1e-5)
 
 
 def test_the_value_network_of_ppo_descends_half_the_squared_difference_from_the_returns():
@@ -140,7 +141,7 @@ def test_the_value_network_of_ppo_descends_half_the_squared_difference_from_the_
     rewards = token_rewards(made.rewards, ratio.clone(), beta)
     returns = generalized_advantage(rewards, values.detach(), 0.4) + values.detach()
     by_hand = gradient((values - returns).square().sum(-1).mean((1, 2)) / 2, made.critic)
-    found = gradient(next(PPO(gae_lambda=0.4).losses(made, beta)), made.critic)
+    found = gradient(PPO(gae_lambda=0.4).loss(made, beta), made.critic)
     assert torch.allclose(found, by_hand, atol=1e-5)
     assert by_hand.abs().max() > 0.01
 
@@ -160,8 +161,8 @@ def test_a_function_of_the_prompt_added_to_the_reward_changes_nothing_in_the_mea
     found = []
     for reward in (env.reward, shifted):
         ratio, critic = policy.log_ratio(x, every), moved(ValueModel.beside(policy))
-        made = Batch(policy, critic, x, every, reward(x, every), ratio)
-        found.append(gradient(next(optimizer.losses(made, 0.5)), policy))
+        made = Batch(policy, x, every, reward(x, every), ratio, critic)
+        found.append(gradient(optimizer.loss(made, 0.5), policy))
     assert torch.allclose(*found, atol=1e-5)
     assert found[0].abs().max() > 0.01
 
@@ -179,7 +180,7 @@ def test_a_function_of_the_prompt_added_to_the_reward_changes_nothing(optimizer)
     def loss(reward):
         if isinstance(optimizer, ExactGradient):
             return -expectations(policy, reward, x)[0]
-        return next(optimizer.losses(batch(policy, x, 0, reward), 0.5))
+        return optimizer.loss(batch(policy, x, 0, reward), 0.5)
 
     assert torch.allclose(gradient(loss(true), policy), gradient(loss(shifted), policy), atol=2e-4)
 
@@ -193,12 +194,13 @@ def test_clipping_changes_nothing_in_the_first_step_on_a_batch_and_something_lat
         with torch.no_grad():
             for name, p in policy.parameters.items():
                 p.copy_(start[name])
-        losses = dataclasses.replace(optimizer, clip=clip).losses(batch(policy, x, 0, policy.env.reward), 0.5)
-        first = gradient(next(losses), policy)
+        clipped, made = dataclasses.replace(optimizer, clip=clip), batch(policy, x, 0, policy.env.reward)
+        first = gradient(clipped.loss(made, 0.5), policy)
         with torch.no_grad():
             policy.parameters["output.weight"] += 0.1 * policy.parameters["output.weight"].sign()
-        gradients.append((first, gradient(next(losses), policy)))
-        assert next(losses, None) is None, "two inner steps"
+        made.epoch = 1
+        gradients.append((first, gradient(clipped.loss(made, 0.5), policy)))
+        assert clipped.learner(policy, policy.env.reward, 0.5).epochs == 2
     (first, second), (unclipped_first, unclipped_second) = gradients
     assert torch.allclose(first, unclipped_first, atol=1e-6)
     assert not torch.allclose(second, unclipped_second, atol=1e-3)
@@ -231,7 +233,7 @@ def test_group_normalized_advantages_have_mean_zero_and_deviation_one():
     scaled = group_normalized_advantage(rewards, eps=0.0)
     assert torch.allclose(scaled.mean(-1), torch.zeros(10, dtype=torch.float64), atol=1e-12)
     assert torch.allclose(scaled.std(-1), torch.ones(10, dtype=torch.float64))
-    plain = group_normalized_advantage(rewards, scale=False)
+    plain = group_normalized_advantage(rewards, normalize_std=False)
     assert torch.allclose(plain, leave_one_out_advantage(rewards) * 7 / 8)
     assert (group_normalized_advantage(torch.ones(2, 4)) == 0).all(), "equal rewards"
 
@@ -306,8 +308,8 @@ def test_the_closed_form_optimum_is_stationary_for_grpo_with_the_kl_term_in_the_
     for group in itertools.product(range(4), repeat=3):
         y, group = responses[list(group)][None, None], list(group)
         ratio = policy.token_log_ratio(None, y).sum(-1)
-        made = Batch(policy, None, None, y, rewards[group][None, None], ratio)
-        (slope,) = torch.autograd.grad(next(optimizer.losses(made, beta)).sum(), policy.logits)
+        made = Batch(policy, None, y, rewards[group][None, None], ratio)
+        (slope,) = torch.autograd.grad(optimizer.loss(made, beta).sum(), policy.logits)
         expected = expected + log_prob[group].sum().exp() * slope
     assert (expected.abs().max() < 1e-12) == is_stationary
     assert is_stationary or expected.abs().max() > 0.01
@@ -318,8 +320,9 @@ def test_the_kl_weight_of_grpo_is_in_units_of_beta(kl):
     policy = moved(PolicyModel(environment()), 0.5)
 
     def first_loss(beta, weight):
-        steps = GRPO(kl=kl, kl_weight=weight, prompts_per_step=4).stage(policy, policy.env.reward, beta).steps(1, 0)
-        return next(next(steps).losses)
+        learner = GRPO(kl=kl, kl_weight=weight, prompts_per_step=4).learner(policy, policy.env.reward, beta)
+        learner.draw(n_steps=1, block=0)
+        return learner.loss(learner.batch(0))
 
     assert torch.equal(first_loss(0.5, 0.4), first_loss(0.2, 1.0))
     assert not torch.equal(first_loss(0.5, 0.4), first_loss(0.5, 1.0))

@@ -14,9 +14,10 @@ from alignsim import (
 from alignsim.config.schema import Evaluation
 from alignsim.evaluation.value import policy_value
 from alignsim.methods.base import Monitor
+from alignsim.methods.losses import rloo_loss
 from alignsim.methods.optimizer import OptimizerConfig
-from alignsim.methods.preference_fit import PreferenceFitConfig, minibatches
-from alignsim.methods.rl.rloo import RLOO, rloo_loss
+from alignsim.methods.preference_fit import Minibatches, PreferenceFitConfig
+from alignsim.methods.rl.rloo import RLOO
 
 SHORT = PreferenceFitConfig(steps=60, batch_size=32)
 
@@ -126,10 +127,10 @@ def test_a_repeated_run_is_the_same_bit_for_bit(method):
 def test_methods_see_the_same_pairs_in_the_same_order():
     data = environment(1.0).preference_data().train
     again = environment(2.0).preference_data().train
-    settings = PreferenceFitConfig(steps=12, batch_size=50)
-    batches = list(minibatches(data, environment(1.0).streams, settings))
+    every = [Minibatches(pairs, environment().streams, 50) for pairs in (data, again)]
+    batches, others = ([minibatches.batch(step) for step in range(12)] for minibatches in every)
     assert [len(batch) for batch in batches] == [50] * 12
-    for ours, theirs in zip(batches, minibatches(again, environment(2.0).streams, settings), strict=True):
+    for ours, theirs in zip(batches, others, strict=True):
         assert torch.equal(ours.prompts, theirs.prompts)
         assert torch.equal(ours.responses, environment(2.0).tokens_to_content(theirs.responses))
     epoch = torch.cat([batch.prompts for batch in batches[:6]], dim=1)  # 320 pairs: 6 whole batches, 20 left out

@@ -12,6 +12,7 @@ from alignsim.envs.references import Tilted
 from alignsim.evaluation.value import policy_value, soft_optimal_value
 from alignsim.methods.base import Monitor, TrainingInputs
 from alignsim.methods.dpo import DPO, train_policy_with_dpo
+from alignsim.methods.losses import bradley_terry_loss, dpo_loss
 from alignsim.methods.preference_fit import PreferenceFitConfig
 from alignsim.methods.rl.rloo import RLOO
 from alignsim.methods.rlhf import RLHF
@@ -21,6 +22,7 @@ from alignsim.models.linear import Linear
 from alignsim.models.made import MADE
 from alignsim.models.network import Network, ScalarReader, StackedNetwork, token_codes
 from alignsim.models.transformer import Transformer
+from tests.models.worlds import WORLDS, Alternating, Biased, Forbidding, Various, environment, shaken, with_gradients
 
 
 class Minimal(Network):
@@ -53,53 +55,34 @@ NETWORKS = {
     "minimal": Minimal(),
 }
 HEADS = {"tokenwise": "content", "scalar": "content", "implicit": "tokens"}
+SIZES = {
+    "default made": MADE(),
+    "made of one narrow layer": MADE(hidden_dim=4, n_layers=1),
+    "made of three layers": MADE(hidden_dim=21, n_layers=3),
+    "made without prefix": MADE(autoregressive=False),
+}
 every_network = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+every_size = pytest.mark.parametrize("network", (NETWORKS | SIZES).values(), ids=NETWORKS | SIZES)
 every_head = pytest.mark.parametrize("head", HEADS)
 every_vocabulary = pytest.mark.parametrize("vocab_size", [2, 3])
 
-
-class Alternating(SimplifiedEnvironment):
-    """A reference policy that likes to repeat the token before, more so where the prompt's first number is large."""
-
-    def reference_log_probs(self, prompts, responses):
-        tokens = responses.expand(*prompts.shape[:2], -1, -1)
-        before = torch.nn.functional.one_hot(tokens, self.vocab_size).roll(1, -2).float()
-        before[..., 0, :] = 0
-        return (before * (1 + prompts[..., :1, None, None].abs())).log_softmax(-1)
-
-    def sample_reference(self, uniforms, prompts):
-        return PolicyModel(self).sample(prompts, uniforms=uniforms)
-
-
-def environment(complexity_factor=2.0, kind=SimplifiedEnvironment, **changes):
-    settings = {"input_dim": 3, "output_dim": 4, "vocab_size": 2, "seeds": (1, 2), "n_pairs": 200} | changes
-    return kind(complexity_factor=complexity_factor, **settings)
+#: Every network and size in two worlds, and one network in the others.
+IN_WORLDS = [
+    (network, kind) for network in (NETWORKS | SIZES).values() for kind in (SimplifiedEnvironment, Alternating)
+]
+IN_WORLDS += [(MADE(hidden_dim=20, n_layers=3), kind) for kind in (Biased, Forbidding, Various)]
+in_every_world = pytest.mark.parametrize(("network", "kind"), IN_WORLDS)
 
 
 def reward_model_of(env, network, head, **changes):
     return RewardModel(env, network, reads=HEADS[head], head=head, **changes)
 
 
-def shaken(model, scale=0.5, dtype=torch.float32):
-    """The model with every parameter random, as if it had been trained."""
-    generator = torch.Generator().manual_seed(0)
-    noise = {name: scale * torch.randn(p.shape, generator=generator) for name, p in model.parameters.items()}
-    moved = model.network.masked({name: p + noise[name] for name, p in model.parameters.items()})
-    model.parameters = {name: p.to(dtype) for name, p in moved.items()}
-    return model
-
-
-def with_gradients(model):
-    for p in model.parameters.values():
-        p.requires_grad_(True)
-    return list(model.parameters.values())
-
-
 # A network.
 
 
 @every_vocabulary
-@every_network
+@every_size
 def test_a_fresh_policy_is_exactly_the_reference(network, vocab_size):
     env = environment(vocab_size=vocab_size)
     prompts, every = env.prompts("test", 5), env.all_responses().expand(2, 5, -1, -1)
@@ -109,35 +92,33 @@ def test_a_fresh_policy_is_exactly_the_reference(network, vocab_size):
 
 
 @every_vocabulary
-@every_network
+@every_size
 def test_no_logit_depends_on_its_own_or_a_later_token(network, vocab_size):
     env = environment(vocab_size=vocab_size)
     policy, prompts = shaken(PolicyModel(env, network)), env.prompts("test", 3)
     every = env.all_responses().expand(2, 3, -1, -1)
     logits = policy.network.logits(policy.parameters, prompts, every)
-    sees_the_one_before = False
     for t in range(4):
         changed = every.clone()
         changed[..., t] = (changed[..., t] + 1) % vocab_size
         moved = policy.network.logits(policy.parameters, prompts, changed) - logits
         assert moved[..., : t + 1, :].abs().max() < 1e-6
-        sees_the_one_before |= bool(moved[..., t + 1 :, :].abs().sum() > 1)
-    assert sees_the_one_before
+        later = moved[..., t + 1 :, :].abs().amax((0, 1, 2, 4))
+        assert (later > 1e-3).all() if getattr(network, "autoregressive", True) else (later < 1e-6).all()
 
 
 @every_network
 def test_shared_responses_score_as_expanded_ones(network):
     env = environment(vocab_size=3)
     prompts, every = env.prompts("test", 5), env.all_responses()
-    policy = shaken(PolicyModel(env, network))
-    assert torch.allclose(policy.log_ratio(prompts, every), policy.log_ratio(prompts, every.expand(2, 5, -1, -1)))
+    for score in (shaken(PolicyModel(env, network)).log_ratio, shaken(RewardModel(env, network))):
+        assert torch.allclose(score(prompts, every), score(prompts, every.expand(2, 5, -1, -1)), atol=1e-5)
 
 
 @every_vocabulary
-@every_network
-@pytest.mark.parametrize("kind", [SimplifiedEnvironment, Alternating])
-def test_what_is_written_is_what_the_readable_logits_say(network, vocab_size, kind):
-    """Token t is the inverse distribution function of its number, given the tokens before it; scores are as read."""
+@in_every_world
+def test_samples_and_scores_follow_the_readable_logits(network, vocab_size, kind):
+    """Token t is the inverse distribution function of its number, given the tokens before it."""
     env = environment(vocab_size=vocab_size, kind=kind)
     policy, prompts = shaken(PolicyModel(env, network)), env.prompts("test", 5)
     uniforms = env.streams.uniform("test", (5, 40, 4))
@@ -159,7 +140,7 @@ def test_what_is_written_is_what_the_readable_logits_say(network, vocab_size, ki
 
 
 @every_network
-def test_a_writer_follows_the_parameters_as_they_are_trained(network):
+def test_a_sampler_follows_parameters_that_are_trained(network):
     env = environment()
     policy, prompts = PolicyModel(env, network), env.prompts("test", 4)
     write, uniforms = policy.sampler(), env.streams.uniform("test", (4, 30, 4))
@@ -175,7 +156,7 @@ def test_a_writer_follows_the_parameters_as_they_are_trained(network):
 @every_vocabulary
 @every_network
 @pytest.mark.parametrize("tilt", [0.0, 0.7])
-def test_the_gradient_through_prefixes_is_that_through_whole_responses(network, vocab_size, tilt):
+def test_gradients_through_prefixes_and_responses_agree(network, vocab_size, tilt):
     env = environment(vocab_size=vocab_size, reference=Tilted(tilt))
     policy = shaken(PolicyModel(env, network))
     prompts, every, leaves = env.prompts("test", 5), env.all_responses().expand(2, 5, -1, -1), with_gradients(policy)
@@ -191,23 +172,44 @@ def test_the_gradient_through_prefixes_is_that_through_whole_responses(network, 
 
 
 @every_vocabulary
-@every_network
-@pytest.mark.parametrize("kind", [SimplifiedEnvironment, Alternating])
-def test_the_tree_of_prefixes_gives_what_every_single_response_gives(network, vocab_size, kind):
+@in_every_world
+def test_the_tree_of_prefixes_gives_the_log_ratios_of_all(network, vocab_size, kind):
     env = environment(vocab_size=vocab_size, kind=kind)
     policy, prompts, every = shaken(PolicyModel(env, network)), env.prompts("test", 5), env.all_responses()
-    whole = policy.log_ratio_of_all(prompts)
-    assert torch.allclose(whole, policy.log_ratio(prompts, every), atol=2e-5)
+    whole, possible = policy.log_ratio_of_all(prompts), env.reference_log_prob(prompts, every) > -torch.inf
+    possible = possible.expand_as(whole)
+    assert torch.allclose(whole[possible], policy.log_ratio(prompts, every)[possible], atol=2e-5)
     assert torch.allclose(policy.log_prob(prompts, every).exp().sum(-1), torch.ones(2, 5), atol=1e-5)
 
 
-@every_network
-def test_log_ratios_of_tokens_add_up_to_that_of_the_response(network):
-    env = environment(vocab_size=3, kind=Alternating)
-    policy, prompts, every = shaken(PolicyModel(env, network)), env.prompts("test", 5), env.all_responses()
-    tokens = policy.token_log_ratio(prompts, every)
-    assert tokens.shape == (2, 5, 81, 4)
-    assert torch.allclose(tokens.sum(-1), policy.log_ratio(prompts, every), atol=1e-5)
+@in_every_world
+def test_log_ratios_of_tokens_are_those_of_the_logits(network, kind):
+    """They and their gradients follow from the readable logits, and they add up to the log-ratio of the response."""
+    env = environment(vocab_size=3, kind=kind)
+    policy, prompts = shaken(PolicyModel(env, network)), env.prompts("test", 5)
+    leaves, responses = with_gradients(policy), env.all_responses()[:, :, ::13].expand(2, 5, -1, -1)
+    reference = env.reference_log_probs(prompts, responses).clamp(min=-1e9)
+    log_probs = (policy.network.logits(policy.parameters, prompts, responses) + reference).log_softmax(-1)
+    by_hand = (log_probs - reference).gather(-1, responses[..., None]).squeeze(-1)
+    tokens = policy.token_log_ratio(prompts, responses)
+    assert torch.allclose(tokens, by_hand, atol=1e-5)
+    assert torch.allclose(tokens.sum(-1), policy.log_ratio(prompts, responses), atol=1e-5)
+    for ours, theirs in zip(*(torch.autograd.grad(x.sin().sum(), leaves) for x in (tokens, by_hand)), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", WORLDS)
+def test_many_samples_follow_the_probabilities(kind):
+    """Pearson's chi-square of 20,000 samples for each prompt."""
+    env, n = environment(kind=kind, output_dim=3, vocab_size=3), 20000
+    policy, prompts, every = shaken(PolicyModel(env)), env.prompts("test", 2), env.all_responses()
+    index = (policy.sample(prompts, n) * torch.tensor([9, 3, 1])).sum(-1)
+    counts = torch.zeros(2, 2, 27).scatter_add_(-1, index, torch.ones_like(index, dtype=torch.float))
+    p = policy.log_prob(prompts, every).exp().nan_to_num(0)
+    cells = p * n >= 5
+    chi_square = torch.where(cells, (counts - n * p).square() / (n * p), 0).sum(-1)
+    assert (chi_square < cells.sum(-1) + 5 * (2 * cells.sum(-1)).sqrt()).all()
+    assert (counts[p == 0] == 0).all()
 
 
 @every_network
@@ -232,8 +234,8 @@ def test_the_gradient_of_a_log_ratio_is_its_finite_difference(network):
 
 
 @every_network
-def test_the_same_seed_starts_from_the_same_weights_in_every_model(network):
-    alone, among = PolicyModel(environment(seeds=(2,)), network), PolicyModel(environment(3.0, seeds=(0, 2)), network)
+def test_a_seed_starts_from_the_same_weights_in_every_model(network):
+    alone, among = PolicyModel(environment(seeds=(2,)), network), RewardModel(environment(3.0, seeds=(0, 2)), network)
     for name, p in alone.parameters.items():
         assert torch.equal(p[0], among.parameters[name][1])
 
@@ -249,7 +251,7 @@ def test_a_response_may_be_a_single_token(network):
     assert torch.allclose(policy.log_ratio_of_all(prompts), torch.zeros(()))
 
 
-def test_the_transformers_attention_is_that_of_the_textbook():
+def test_attention_is_that_of_the_textbook():
     """One block, written with loops over positions and heads for one seed, prompt and response."""
     env, config = environment(vocab_size=3), Transformer(model_dim=8, n_layers=1, n_heads=2, hidden_dim=5)
     policy = shaken(PolicyModel(env, config), dtype=torch.float64)
@@ -268,18 +270,18 @@ def test_the_transformers_attention_is_that_of_the_textbook():
     parts = [layer("block0.attention", norm(row)).view(3, 2, 4) for row in rows]
     expected = []
     for t, row in enumerate(rows):
-        read = []
+        attended = []
         for head in range(2):
             scores = torch.stack([parts[t][0, head] @ parts[s][1, head] / math.sqrt(4) for s in range(t + 1)])
-            read.append(sum(a * parts[s][2, head] for s, a in enumerate(scores.softmax(0))))
-        row = row + layer("block0.mix", torch.cat(read))
+            attended.append(sum(a * parts[s][2, head] for s, a in enumerate(scores.softmax(0))))
+        row = row + layer("block0.mix", torch.cat(attended))
         row = row + layer("block0.down", torch.nn.functional.gelu(layer("block0.up", norm(row))))
         expected.append(layer("output", norm(row)))
     found = policy.network.logits(policy.parameters, prompts, tokens.expand(2, 1, 1, 4))[1, 0, 0]
     assert torch.allclose(found, torch.stack(expected), atol=1e-9)
 
 
-def test_the_linear_networks_logits_are_a_sum_over_the_prompt_and_the_tokens():
+def test_linear_logits_are_a_sum_over_prompt_and_tokens():
     env = environment(vocab_size=3)
     policy, prompts = shaken(PolicyModel(env, Linear()), dtype=torch.float64), env.prompts("test", 2).double()
     w, logits = policy.parameters, policy.network.logits
@@ -297,7 +299,7 @@ def test_the_linear_networks_logits_are_a_sum_over_the_prompt_and_the_tokens():
 @every_vocabulary
 @every_network
 @every_head
-def test_a_fresh_reward_is_zero_and_one_number_for_each_response(network, head, vocab_size):
+def test_a_fresh_reward_is_zero_for_each_response(network, head, vocab_size):
     env = environment(vocab_size=vocab_size)
     prompts, every = env.prompts("test", 5), env.all_responses()
     reward_model = reward_model_of(env, network, head)
@@ -315,7 +317,7 @@ def test_the_rewards_of_all_responses_are_those_of_each(network, head, vocab_siz
     env = environment(vocab_size=vocab_size, kind=kind)
     reward_model, prompts = shaken(reward_model_of(env, network, head, beta=0.3)), env.prompts("test", 5)
     every = env.all_responses().expand(2, 5, -1, -1)
-    assert torch.allclose(reward_model.of_all(prompts), reward_model(prompts, every), atol=2e-5)
+    assert torch.allclose(reward_model.rewards_of_all(prompts), reward_model(prompts, every), atol=2e-5)
 
 
 @every_network
@@ -330,38 +332,49 @@ def test_the_gradient_of_a_reward_is_its_finite_difference(network, head):
 
     def loss(step):
         reward_model.parameters = {name: p + step * way[name] for name, p in start.items()}
-        return reward_model.of_view(prompts, view).sin().sum()
+        return reward_model.reward_of_view(prompts, view).sin().sum()
 
     slope = ((loss(1e-6) - loss(-1e-6)) / 2e-6).item()
     reward_model.parameters = {name: p.clone() for name, p in start.items()}
     leaves = with_gradients(reward_model)
-    gradients = torch.autograd.grad(reward_model.of_view(prompts, view).sin().sum(), leaves)
+    gradients = torch.autograd.grad(reward_model.reward_of_view(prompts, view).sin().sum(), leaves)
     along = sum((g * way[name]).sum().item() for name, g in zip(reward_model.parameters, gradients, strict=True))
     assert along == pytest.approx(slope, rel=1e-6)
 
 
-@every_network
-@every_head
-@pytest.mark.parametrize("kind", [SimplifiedEnvironment, Alternating])
-def test_the_soft_optimal_value_is_exact_and_sampled_alike(network, head, kind):
+VALUES = [(network, head, kind) for network, kind in IN_WORLDS if network not in SIZES.values() for head in HEADS]
+
+
+@pytest.mark.parametrize(("network", "head", "kind"), VALUES)
+def test_soft_optimal_values_are_exact_and_sampled_alike(network, head, kind):
     env = environment(kind=kind)
     reward_model, prompts = shaken(reward_model_of(env, network, head), 0.3), env.prompts("test", 20)
     exact, sampled = (
         soft_optimal_value(reward_model, 0.5, prompts, Evaluation(enumeration_limit=n, samples=500)) for n in (16, 1)
     )
+    assert torch.isfinite(exact.value).all()
+    assert ((sampled.value - exact.value).abs() < 4 * sampled.standard_error + 1e-5).all()
+
+
+@pytest.mark.parametrize("kind", WORLDS)
+def test_policy_values_are_exact_and_sampled_alike(kind):
+    env = environment(kind=kind)
+    policy, prompts = shaken(PolicyModel(env), 0.2), env.prompts("test", 20)
+    exact, sampled = (policy_value(policy, 0.5, prompts, Evaluation(enumeration_limit=n, samples=500)) for n in (16, 1))
+    assert torch.isfinite(exact.value).all()
     assert ((sampled.value - exact.value).abs() < 4 * sampled.standard_error + 1e-5).all()
 
 
 @pytest.mark.parametrize("network", [MADE(hidden_dim=6), Linear(), Transformer(6, 1, 1, 5)], ids=str)
-def test_a_scalar_reward_may_be_any_function_of_the_last_token_too(network):
-    """The last token is read as every other one: it matters to the reward."""
+def test_a_scalar_reward_depends_on_the_last_token(network):
+    """It reads the last token as it reads every other one."""
     env = environment(1.0, vocab_size=3)
     reward_model, prompts = shaken(reward_model_of(env, network, "scalar")), env.prompts("test", 3)
     rewards = reward_model(prompts, env.all_responses()).unflatten(-1, (27, 3))
     assert (rewards.std(-1) > 1e-3).all()
 
 
-def test_a_linear_scalar_reward_has_the_features_of_the_policy_and_no_normalizer():
+def test_a_linear_scalar_reward_is_the_sum_of_logits():
     env = environment(1.0, vocab_size=3)
     reward_model = shaken(reward_model_of(env, Linear(), "scalar", beta=0.3))
     prompts, every = env.prompts("test", 3), env.all_responses().expand(2, 3, -1, -1)
@@ -371,7 +384,7 @@ def test_a_linear_scalar_reward_has_the_features_of_the_policy_and_no_normalizer
 
 
 @every_network
-def test_an_implicit_rewards_soft_optimal_policy_is_the_policy_that_implies_it(network):
+def test_an_implicit_reward_has_its_policy_as_optimum(network):
     env, beta = environment(kind=Alternating), 0.3
     reward_model = shaken(reward_model_of(env, network, "implicit", beta=beta))
     policy, prompts = shaken(PolicyModel(env, network)), env.prompts("test", 10)
@@ -380,6 +393,38 @@ def test_an_implicit_rewards_soft_optimal_policy_is_the_policy_that_implies_it(n
     assert torch.allclose(ours.value, theirs.value, atol=1e-5)
     responses, log_prob = reward_model.propose(prompts, env.streams.uniform("test", (10, 5, 4)))
     assert torch.allclose(log_prob, policy.log_prob(prompts, responses), atol=1e-5)
+
+
+def test_the_reward_model_scores_centered_content():
+    env = environment(vocab_size=3)
+    prompts, every = env.prompts("test", 5), env.all_responses()
+    reward_model = shaken(RewardModel(env, beta=0.3), 0.7)
+    logits = reward_model.network.logits(reward_model.parameters, prompts, env.tokens_to_content(every))
+    centered = logits - logits.mean(-1, keepdim=True)
+    content = env.tokens_to_content(every).expand(2, 5, -1, -1)
+    by_hand = 0.3 * sum(centered[:, :, :, t].gather(-1, content[..., t, None]).squeeze(-1) for t in range(4))
+    assert torch.allclose(reward_model(prompts, every), by_hand, atol=1e-5)
+    reads_tokens = RewardModel(env, beta=0.3, reads="tokens")
+    reads_tokens.parameters = reward_model.parameters
+    assert torch.allclose(reads_tokens(prompts, env.tokens_to_content(every)), by_hand, atol=1e-5)
+
+
+def test_without_gap_and_prefix_the_loss_is_that_of_dpo():
+    env, network, beta = environment(1.0), MADE(autoregressive=False), 0.4
+    pairs = env.preference_data().train
+    policy, reward_model = shaken(PolicyModel(env, network), 0.7), RewardModel(env, network, beta=beta)
+    reward_model.parameters = {name: p.clone() for name, p in policy.parameters.items()}
+    losses, gradients = [], []
+    for model in (policy, reward_model):
+        leaves = with_gradients(model)
+        score = model.log_ratio if model is policy else model
+        chosen, rejected = score(pairs.prompts, pairs.responses).unbind(-1)
+        loss = dpo_loss(chosen, rejected, beta) if model is policy else bradley_terry_loss(chosen, rejected)
+        losses.append(loss)
+        gradients.append(torch.autograd.grad(loss.sum(), leaves))
+    assert torch.allclose(*losses, atol=1e-5)
+    for ours, theirs in zip(*gradients, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
 @every_network
@@ -399,19 +444,21 @@ def test_fitting_an_implicit_reward_is_dpo(network, beta):
 
 @every_network
 @every_head
-def test_every_network_and_head_trains_and_a_seed_alone_is_that_seed_among_others(network, head):
+def test_every_network_and_head_trains_alone_and_in_a_stack(network, head):
     rlhf = RLHF(PreferenceFitConfig(steps=50, learning_rate=1e-2), RLOO(steps=20, prompts_per_step=8))
     model = ModelConfig(network, RewardModelConfig(HEADS[head], head))
-    found = []
+    results = []
     for stack in ((7, 3), (7,)):
         env = environment(1.0, seeds=stack, n_pairs=800)
         trained = rlhf.train(TrainingInputs(env, env.preference_data(), model, 0.5, Monitor()))
         assert (trained.fit.validation_loss < math.log(2)).any()
-        found.append(trained)
-    among, alone = found
+        results.append(trained)
+    among, alone = results
     for name, p in alone.policy.parameters.items():
         assert torch.allclose(p[0], among.policy.parameters[name][0], atol=2e-3), name
-    rewards = [trained.reward_model.of_all(trained.policy.env.prompts("test", 3))[0] for trained in (alone, among)]
+    rewards = [
+        trained.reward_model.rewards_of_all(trained.policy.env.prompts("test", 3))[0] for trained in (alone, among)
+    ]
     centered = [of_all - of_all.mean() for of_all in rewards]  # no pair decides the mean
     assert torch.allclose(*centered, atol=1e-4)
     assert centered[0].std() > 0.001
@@ -446,7 +493,7 @@ def test_a_head_that_cannot_be_is_refused(changes, told):
         RewardModel(environment(), **changes)
 
 
-def test_by_default_one_number_is_read_after_the_last_token_by_one_more_position():
+def test_a_scalar_reader_has_one_more_position_by_default():
     reader = Transformer().build_scalar(3, 4, 2, "cpu")
     assert type(reader) is ScalarReader
     assert reader.network.output_dim == 5

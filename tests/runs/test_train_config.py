@@ -4,8 +4,9 @@ import json
 import pytest
 from hydra import compose, initialize_config_dir
 
-from alignsim.cli.compose import conf_dir, plain_values
+from alignsim.cli.compose import plain_values
 from alignsim.config.checking import import_class
+from alignsim.config.defaults import conf_dir
 from alignsim.config.problems import ConfigurationError
 from alignsim.runs.train_config import load, to_plain
 

@@ -11,8 +11,7 @@ from alignsim.config.schema import Evaluation
 from alignsim.envs.pairs import Preferences
 from alignsim.envs.rng import Streams
 from alignsim.evaluation.value import policy_value
-from alignsim.methods.dpo import dpo_loss
-from alignsim.methods.losses import bradley_terry_loss
+from alignsim.methods.losses import bradley_terry_loss, dpo_loss
 from alignsim.models.made import MADE
 from alignsim.runs.job import condition_of
 from alignsim.runs.train_config import load

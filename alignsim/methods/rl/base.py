@@ -1,4 +1,4 @@
-"""What optimizers of a policy against a reward share: a subclass for each file of `conf/method/rl/`."""
+"""What all optimizers of a policy against a reward share. `conf/method/rl/` has a file for each subclass."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from alignsim.models.policy import PolicyModel
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class PolicyOptimizer(Component, OnPolicyConfig, ABC):
-    """How a policy is improved against a reward: the fields of a subclass are its configuration."""
+    """An optimizer of a policy against a reward. The fields of a subclass are its configuration."""
 
     @abstractmethod
     def learner(self, policy: PolicyModel, reward: Reward, beta: float) -> OnPolicyLearner:
-        """What is trained, and on what."""
+        """The learner that the training loop steps."""
 
     def improve(self, policy: PolicyModel, reward: Reward, beta: float, *, stage: str, monitor: Monitor) -> None:
         """Ascend E[r(x, y)] - beta KL(pi || ref). The last weights are kept.
@@ -35,7 +35,7 @@ class PolicyOptimizer(Component, OnPolicyConfig, ABC):
             monitor: gets the mean reward, KL and objective of the samples since the last report.
 
         Raises:
-            ConfigurationError: this cannot be done in the policy's environment.
+            ConfigurationError: the optimizer cannot work in the policy's environment.
         """
         if problems := self.problems(policy.env):
             raise ConfigurationError(problems)
@@ -44,7 +44,7 @@ class PolicyOptimizer(Component, OnPolicyConfig, ABC):
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class PolicyGradient(PolicyOptimizer):
-    """An optimizer that learns from sampled responses of the policy: a subclass says by which loss.
+    """An optimizer that learns from sampled responses of the policy. A subclass defines the loss.
 
     Attributes:
         samples_per_prompt: responses that the policy generates to each prompt.
@@ -67,11 +67,11 @@ class PolicyGradient(PolicyOptimizer):
         return 1
 
     def critic(self, policy: PolicyModel) -> StackedModel | None:
-        """A model that is trained beside the policy, by the same loss."""
+        """A model that is trained together with the policy, by the same loss; None where there is none."""
         return None
 
     def learner(self, policy: PolicyModel, reward: Reward, beta: float) -> OnPolicyLearner:
-        """The policy and the critic, trained on batches of fresh prompts and responses."""
+        """A learner of the policy and the critic on batches of fresh prompts and responses."""
         return _PolicyGradientLearner(self, policy, reward, beta)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.problems import Problem
 from alignsim.config.schema import STRICT
 from alignsim.envs.base import Environment
@@ -14,34 +15,36 @@ from alignsim.methods.rl.base import PolicyOptimizer
 from alignsim.models.policy import PolicyModel
 from alignsim.models.reward import RewardModel
 
-#: Responses that are listed at most.
+#: The largest number of responses that are listed.
 MOST_RESPONSES = 4096
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class ExactGradient(PolicyOptimizer):
-    """`conf/method/rl/exact.yaml`: only the prompts of a step are random."""
+    """`conf/method/rl/exact.yaml`: a sum over all responses in place of samples. Only prompts are random."""
 
-    steps: PositiveInt = 1908
-    learning_rate: PositiveFloat = 1.22e-3
-    weight_decay: NonNegativeFloat = 0.167
+    steps: PositiveInt = yaml_default("method/rl/exact", "steps")
+    prompts_per_step: PositiveInt = yaml_default("method/rl/exact", "prompts_per_step")
+    learning_rate: PositiveFloat = yaml_default("method/rl/exact", "learning_rate")
+    weight_decay: NonNegativeFloat = yaml_default("method/rl/exact", "weight_decay")
+    warmup_steps: NonNegativeInt = yaml_default("method/rl/exact", "warmup_steps")
 
     def problems(self, env: Environment) -> list[Problem]:
-        """There may be too many responses to list."""
+        """A problem where there are too many responses to list."""
         n_responses = env.vocab_size**env.output_dim
         if n_responses <= MOST_RESPONSES:
             return []
-        shown = n_responses if n_responses < 10**12 else "more than 10 ** 12"
-        told = f"lists all env.vocab_size ** env.output_dim = {shown} responses: at most {MOST_RESPONSES}"
-        return [Problem("_target_", f"{type(self).__module__}.{type(self).__qualname__}", told)]
+        count = n_responses if n_responses < 10**12 else "more than 10 ** 12"
+        message = f"lists all env.vocab_size ** env.output_dim = {count} responses: at most {MOST_RESPONSES}"
+        return [Problem("_target_", f"{type(self).__module__}.{type(self).__qualname__}", message)]
 
     def learner(self, policy: PolicyModel, reward: Reward, beta: float) -> OnPolicyLearner:
-        """The policy, trained on fresh prompts."""
+        """A learner of the policy on fresh prompts."""
         return _ExactLearner(policy, reward, self.prompts_per_step, beta)
 
 
 class _ExactLearner(OnPolicyLearner):
-    """Learns from the expectation over all responses."""
+    """Learns from expectations over all responses."""
 
     def __init__(self, policy: PolicyModel, reward: Reward, prompts_per_step: int, beta: float) -> None:
         self._policy, self.parameters, self.buffers = policy, policy.parameters, {}
@@ -67,8 +70,9 @@ def expectations(policy: PolicyModel, reward: Reward, prompts: torch.Tensor) -> 
     """E[r(x, y)] under the policy and KL(pi || ref), with gradient, (S, B, D) -> (S, B, 1) both."""
     log_ratio = policy.differentiable_log_ratio_of_all(prompts)
     with torch.no_grad():
-        every = policy.env.all_responses().expand(*prompts.shape[:2], -1, -1)
-        rewards = reward.of_all(prompts) if isinstance(reward, RewardModel) else reward(prompts, every)
-        reference = policy.env.reference_log_prob(prompts, every)
+        responses = policy.env.all_responses().expand(*prompts.shape[:2], -1, -1)
+        rewards = reward.rewards_of_all(prompts) if isinstance(reward, RewardModel) else reward(prompts, responses)
+        reference = policy.env.reference_log_prob(prompts, responses)
+    # Sums over all responses, weighted by their probabilities under the policy
     p = (reference + log_ratio).exp()
     return (p * rewards).sum(-1, keepdim=True), (p * log_ratio).sum(-1, keepdim=True)

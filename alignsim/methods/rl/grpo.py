@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.methods.losses import clipped_surrogate, group_normalized_advantage, k3_kl, kl_penalized_reward
 from alignsim.methods.on_policy import Batch
@@ -18,34 +19,37 @@ from alignsim.methods.rl.base import PolicyGradient
 class GRPO(PolicyGradient):
     """`conf/method/rl/grpo.yaml`.
 
-    As published, and therefore with another optimum than the other optimizers, whatever the weight of the KL term. That
-    term is a loss of each token, whose gradient is that of KL(ref || pi) of the next token after what the policy wrote
-    (see `k3_kl`): the other way round, and blind to what a token does to later ones. Only the reward is divided by the
-    standard deviation, so that the KL term weighs more where rewards differ by more than 1; and its part in the
-    gradient is (K - 1) / K of that without a sample in its own baseline. All responses have T tokens: the losses of
-    tokens are summed, not averaged, so that the mean of the KL loss is its weight times the KL divergence of responses.
+    With `kl=loss`, as published, its optimum differs from that of the other optimizers, whatever the weight of the KL
+    term. The KL term is then a loss of each token. Its gradient is that of KL(ref || pi) of the next token after the
+    tokens that the policy sampled (see `k3_kl`), and it ignores the effect of a token on later ones. Only the reward is
+    divided by the standard deviation, so the KL term weighs more where rewards differ by more than 1. The reward's part
+    in the gradient is (K - 1) / K of the unbiased one, because each sample is part of its own baseline. All responses
+    have T tokens; losses of tokens are summed, not averaged, so the mean of the KL loss is its weight times the KL
+    divergence of responses.
 
-    With `kl=reward` the KL term is in the rewards that are normalized. Only with `kl_weight=1` is it then that of the
-    other optimizers, and the gradient zero at their optimum.
+    With `kl=reward` the KL term is part of the rewards that are normalized. With `kl_weight=1` it is then the same as
+    in the other optimizers, and the gradient is zero at their optimum.
 
     Attributes:
-        samples_per_prompt: responses that the policy writes to each prompt, at least 2.
+        samples_per_prompt: responses of the policy to each prompt, at least 2.
         epochs: gradient steps on the same responses.
-        clip: how far the ratio of a token's probability to that when it was written may move from 1, above 0.
+        clip: how far the ratio of a token's probability to that at sampling may move from 1, above 0.
         normalize_std: whether advantages are divided by the standard deviation of a prompt's rewards.
-        kl: where the KL term is: in the `loss`, of each token, or in the `reward`, of the response.
-        kl_weight: of the KL term, in units of the run's beta, above 0.
+        kl: the place of the KL term: in the `loss` of each token, or in the `reward` of the response.
+        kl_weight: weight of the KL term, in units of the run's beta, above 0.
     """
 
-    steps: PositiveInt = 2456
-    learning_rate: PositiveFloat = 4.27e-3
-    weight_decay: NonNegativeFloat = 1.91e-3
-    samples_per_prompt: Annotated[int, Field(ge=2)] = 4
-    epochs: PositiveInt = 2
-    clip: PositiveFloat = 0.2
-    normalize_std: bool = True
-    kl: Literal["loss", "reward"] = "loss"
-    kl_weight: PositiveFloat = 0.385
+    steps: PositiveInt = yaml_default("method/rl/grpo", "steps")
+    prompts_per_step: PositiveInt = yaml_default("method/rl/grpo", "prompts_per_step")
+    samples_per_prompt: Annotated[int, Field(ge=2)] = yaml_default("method/rl/grpo", "samples_per_prompt")
+    epochs: PositiveInt = yaml_default("method/rl/grpo", "epochs")
+    clip: PositiveFloat = yaml_default("method/rl/grpo", "clip")
+    normalize_std: bool = yaml_default("method/rl/grpo", "normalize_std")
+    kl: Literal["loss", "reward"] = yaml_default("method/rl/grpo", "kl")
+    kl_weight: PositiveFloat = yaml_default("method/rl/grpo", "kl_weight")
+    learning_rate: PositiveFloat = yaml_default("method/rl/grpo", "learning_rate")
+    weight_decay: NonNegativeFloat = yaml_default("method/rl/grpo", "weight_decay")
+    warmup_steps: NonNegativeInt = yaml_default("method/rl/grpo", "warmup_steps")
 
     @property
     def gradient_steps(self) -> int:
@@ -55,7 +59,7 @@ class GRPO(PolicyGradient):
     def loss(self, batch: Batch, beta: float) -> torch.Tensor:
         """-sum_t min(w_t A, clip(w_t) A) + kl_weight beta sum_t k3_t, (S,).
 
-        Equation 3 with sums over tokens. With the KL term in the reward it is gone from the loss.
+        Shao et al. 2024, equation 3, with sums over tokens. With the KL term in the reward it is not in the loss.
         """
         in_loss, weight = self.kl == "loss", self.kl_weight * beta
         log_ratio = batch.policy.token_log_ratio(batch.prompts, batch.responses)  # (S, B, K, T)

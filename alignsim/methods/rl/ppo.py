@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
 from alignsim.methods.losses import clipped_surrogate, generalized_advantage
 from alignsim.methods.on_policy import Batch
@@ -20,24 +21,27 @@ from alignsim.models.policy import PolicyModel
 class PPO(PolicyGradient):
     """`conf/method/rl/ppo.yaml`: each token is an action (Ziegler et al. 2019; Ouyang et al. 2022).
 
-    A token's reward is -beta log pi/ref of it, the last one's with the response's reward added. The value network is
-    one like the policy's, with parameters of its own.
+    The reward of a token is -beta log pi/ref, and the reward of the response is added to that of the last token. The
+    value network has the architecture of the policy's network and parameters of its own.
 
     Attributes:
         epochs: gradient steps on the same responses.
-        clip: how far the ratio of a token's probability to that when it was written may move from 1, above 0.
-        gae_lambda: how far advantages look ahead of the value network, in [0, 1]; at 1 to the end, without bias.
+        clip: how far the ratio of a token's probability to that at sampling may move from 1, above 0.
+        gae_lambda: lambda of the generalized advantage, in [0, 1]; at 1 advantages do not rely on the value network.
     """
 
-    steps: PositiveInt = 1908
-    learning_rate: PositiveFloat = 1.22e-3
-    weight_decay: NonNegativeFloat = 0.167
-    epochs: PositiveInt = 2
-    clip: PositiveFloat = 0.2
-    gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.95
+    steps: PositiveInt = yaml_default("method/rl/ppo", "steps")
+    prompts_per_step: PositiveInt = yaml_default("method/rl/ppo", "prompts_per_step")
+    samples_per_prompt: PositiveInt = yaml_default("method/rl/ppo", "samples_per_prompt")
+    epochs: PositiveInt = yaml_default("method/rl/ppo", "epochs")
+    clip: PositiveFloat = yaml_default("method/rl/ppo", "clip")
+    gae_lambda: Annotated[float, Field(ge=0, le=1)] = yaml_default("method/rl/ppo", "gae_lambda")
+    learning_rate: PositiveFloat = yaml_default("method/rl/ppo", "learning_rate")
+    weight_decay: NonNegativeFloat = yaml_default("method/rl/ppo", "weight_decay")
+    warmup_steps: NonNegativeInt = yaml_default("method/rl/ppo", "warmup_steps")
 
     def critic(self, policy: PolicyModel) -> ValueModel:
-        """The value network, 0 everywhere."""
+        """The value network, which starts at 0 everywhere."""
         return ValueModel.beside(policy)
 
     @property
@@ -63,7 +67,7 @@ class PPO(PolicyGradient):
 
 
 def token_rewards(rewards: torch.Tensor, log_ratio: torch.Tensor, beta: float) -> torch.Tensor:
-    """The reward of each token, (S, B, K), (S, B, K, T) -> (S, B, K, T): -beta log pi/ref, and r with the last one."""
-    of_each = -beta * log_ratio
-    of_each[..., -1] += rewards
-    return of_each
+    """The reward of each token, -beta log pi/ref, plus r for the last one: (S, B, K), (S, B, K, T) -> (S, B, K, T)."""
+    token_reward = -beta * log_ratio
+    token_reward[..., -1] += rewards
+    return token_reward

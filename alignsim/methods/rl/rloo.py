@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from alignsim._lazy import torch
+from alignsim.config.defaults import yaml_default
 from alignsim.config.schema import STRICT
-from alignsim.methods.losses import kl_penalized_reward, leave_one_out_advantage
+from alignsim.methods.losses import rloo_loss
 from alignsim.methods.on_policy import Batch
 from alignsim.methods.rl.base import PolicyGradient
 
@@ -19,26 +20,16 @@ class RLOO(PolicyGradient):
     """`conf/method/rl/rloo.yaml`.
 
     Attributes:
-        samples_per_prompt: responses that the policy writes to each prompt, at least 2.
+        samples_per_prompt: responses of the policy to each prompt, at least 2.
     """
 
-    steps: PositiveInt = 2538
-    learning_rate: PositiveFloat = 2.16e-3
-    weight_decay: NonNegativeFloat = 0.235
-    samples_per_prompt: Annotated[int, Field(ge=2)] = 4
+    steps: PositiveInt = yaml_default("method/rl/rloo", "steps")
+    prompts_per_step: PositiveInt = yaml_default("method/rl/rloo", "prompts_per_step")
+    samples_per_prompt: Annotated[int, Field(ge=2)] = yaml_default("method/rl/rloo", "samples_per_prompt")
+    learning_rate: PositiveFloat = yaml_default("method/rl/rloo", "learning_rate")
+    weight_decay: NonNegativeFloat = yaml_default("method/rl/rloo", "weight_decay")
+    warmup_steps: NonNegativeInt = yaml_default("method/rl/rloo", "warmup_steps")
 
     def loss(self, batch: Batch, beta: float) -> torch.Tensor:
         """`rloo_loss`, (S,)."""
         return rloo_loss(batch.rewards, batch.log_ratio, beta)
-
-
-def rloo_loss(rewards: torch.Tensor, log_ratio: torch.Tensor, beta: float) -> torch.Tensor:
-    """A loss whose gradient is an unbiased estimate of that of -(E[r] - beta KL(pi || ref)), (S,).
-
-    Args:
-        rewards: of K >= 2 independent samples from the policy for each prompt, (S, B, K).
-        log_ratio: log pi - log ref of the same samples, with gradient, (S, B, K).
-        beta: weight of the KL term.
-    """
-    penalized = kl_penalized_reward(rewards, log_ratio.detach(), beta)
-    return -(leave_one_out_advantage(penalized) * log_ratio).mean((1, 2))
