@@ -20,6 +20,12 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the usual resamples in every bootstrap, for facts that do not depend on their number."""
+    monkeypatch.setattr("alignsim.analysis.statistics.RESAMPLES", 999)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say why tests were skipped and how to run them, so that nobody takes a part of the suite for all of it."""
     reasons = Counter(_reason(report) for report in terminalreporter.stats.get("skipped", []))
