@@ -7,7 +7,7 @@ import torch
 #: The command that enables tests, by a pattern in the reason for which they are skipped.
 ENABLED_BY = {
     r"\btrl\b": 'pip install -e ".[interop]"',
-    r"\bray\b": 'pip install -e ".[ray]"',
+    r"\bray\b|ray_launcher": 'pip install -e ".[ray]"',
     r"playwright|joblib|submitit|optuna": 'pip install -e ".[test]"',
     r"Chromium": "playwright install --with-deps chromium, or apt-get install chromium",
     r"\brights\b": "run pytest as root",
@@ -20,17 +20,25 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the usual resamples in every bootstrap, for facts that do not depend on their number."""
+    monkeypatch.setattr("alignsim.analysis.statistics.RESAMPLES", 999)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say why tests were skipped and how to run them, so that nobody takes a part of the suite for all of it."""
-    reasons = Counter(_reason(report) for report in terminalreporter.stats.get("skipped", []))
-    if reasons:
+    """Say which tests were skipped, why, and how to run them, so that a part is not taken for the whole."""
+    skipped = Counter(map(_file_and_reason, terminalreporter.stats.get("skipped", [])))
+    if skipped:
         terminalreporter.section("tests that this machine cannot run")
-    for reason, count in sorted(reasons.items()):
-        command = next((command for pattern, command in ENABLED_BY.items() if re.search(pattern, reason, re.I)), "")
-        terminalreporter.line(f"{count} skipped: {reason}" + f"\n    to run: {command}" * bool(command))
+    for (file, reason), count in sorted(skipped.items()):
+        terminalreporter.line(f"{file}: {count} skipped: {reason}")
+        for pattern, command in ENABLED_BY.items():
+            if re.search(pattern, reason, re.IGNORECASE) and command not in reason:
+                terminalreporter.line(f"    to run them: {command}")
 
 
-def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
-    longrepr = report.longrepr  # a tuple of file, line and reason where a test was skipped
-    reason = longrepr[2] if isinstance(longrepr, tuple) else str(longrepr)
-    return reason.removeprefix("Skipped: ").splitlines()[0]
+def _file_and_reason(report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str]:
+    """Pytest keeps the file, the line and the reason of a skip in a tuple."""
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return report.nodeid.partition("::")[0], reason.removeprefix("Skipped: ").splitlines()[0]

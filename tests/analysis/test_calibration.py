@@ -54,6 +54,7 @@ def _is_calibrated(noise, kind, times):
     assert found["refuted"] <= at_most(0.05, times), "nor is what is just true refuted more often"
 
 
+@pytest.mark.usefixtures("few_resamples")
 @pytest.mark.parametrize("kind", KINDS)
 def test_false_verdicts_are_as_rare_as_the_level_says(kind):
     _is_calibrated("normal", kind, 60)
@@ -116,6 +117,7 @@ def test_a_trend_without_one_is_rarely_found(kind):
     assert wrong <= at_most(0.05, 300)
 
 
+@pytest.mark.usefixtures("few_resamples")
 @pytest.mark.parametrize("noise", ["normal", "skewed to the left"])
 def test_the_test_behind_verdicts_keeps_its_level(noise):
     """2.5 % in one direction for normal seeds, at most 5 % for skewed ones, where Student's test alone has 7 %."""

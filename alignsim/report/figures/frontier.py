@@ -160,7 +160,7 @@ def _titles(rows: pd.DataFrame, variants: list[str]) -> list[str]:
             titles.append(f"{name}: too few seeds to say where true reward falls at small beta")
         elif len(turns) > 1:
             count = f"{sum(turn.falls for turn in turns)} of {len(turns)} settings"
-            titles.append(f"{name}: true reward falls at small beta although KL rises, significantly in {count}")
+            titles.append(f"{name}: in {count}, true reward falls significantly at small beta although KL rises")
         elif turns:
             titles.append(f"{name}: {_turn_in_words(turns[0])}")
     return titles

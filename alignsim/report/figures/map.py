@@ -33,6 +33,12 @@ _MOST_PANELS = 4
 _Array = npt.NDArray[np.float64]
 
 
+_READING = (
+    "Each cell is one setting of {first} and {second}; its number is the mean advantage on the same seeds. "
+    "The thick line separates cells within {tie:g} of a tie from the others, without interpolation."
+)
+
+
 def draw(study: Study) -> list[Drawing]:
     """Draws a map for each pair of numbers that span a grid of settings, where nothing else varies."""
     study = with_value(study)
@@ -52,40 +58,55 @@ def _draw_map(study: Study, pair: tuple[str, str], x: str, y: str) -> list[Drawi
         return []
     columns, rows = (np.sort(study.rows[key].unique()) for key in (x, y))
     most = max(2 * TIE, *(float(table["mean"].abs().max()) for table in tables.values()))
-    norm = Normalize(-most, most)
     width = max(WIDTH, 2.2 + 0.4 * len(columns))
     cell = (width - 2.2) / len(columns)
     height = float(np.clip(cell * 0.7, 0.4, 0.9)) * len(rows)
     figure = new_figure(width, 0.6 + (height + 0.4) * len(tables))
     grid = figure.subplots(len(tables), 1, squeeze=False, sharex=True)
+    styles = series_styles(study.rows)
     for axes, ((variant, baseline), table) in zip(grid[:, 0], tables.items(), strict=True):
-        colors = _diverging(*(series_styles(study.rows)[name].color for name in (baseline, variant)))
-        means = _cells(table, table["mean"], x, y, columns, rows)
-        axes.pcolormesh(
-            np.arange(len(columns) + 1), np.arange(len(rows) + 1), means, cmap=colors, norm=norm, ec="white", lw=1
-        )
-        _annotate(axes, table, (x, y), columns, rows, most, cell)
-        _draw_tie_line(axes, means)
-        axes.set_xticks(
-            np.arange(len(columns)) + 0.5,
-            [f"{v:g}" for v in columns],
-            rotation=0 if cell > 0.1 + 0.09 * max(len(f"{v:g}") for v in columns) else 90,
-        )
-        axes.set_yticks(np.arange(len(rows)) + 0.5, [f"{v:g}" for v in rows])
-        axes.tick_params(length=0)
-        axes.set_ylabel(name_of_key(y))
-        bar = figure.colorbar(ScalarMappable(norm, colors), ax=axes, pad=0.02)
+        colors = _diverging(styles[baseline].color, styles[variant].color)
+        _draw_panel(axes, table, (x, y), (columns, rows), (most, cell), colors)
+        bar = figure.colorbar(ScalarMappable(Normalize(-most, most), colors), ax=axes, pad=0.02)
         bar.set_label(f"{name_of(variant)} - {name_of(baseline)}", fontsize=9)
     grid[-1, 0].set_xlabel(axis_name(x))
     first, second = (name_of_key(key) for key in pair)
     name = f"{file_names('advantage_by_', pair)[pair[0]]}_and_{file_names('', pair)[pair[1]]}"
-    reading = (
-        f"Each cell is one setting of {first} and {second}; its number is the mean advantage on the same seeds. "
-        f"The thick line separates cells within {TIE:g} of a tie from the others, without interpolation."
-    )
-    return [
-        finish(name, f"Advantage by {first} and {second}", _titles(tables, x, y), reading, figure, [], _notes(study))
-    ]
+    heading = f"Advantage by {first} and {second}"
+    reading = _READING.format(first=first, second=second, tie=TIE)
+    return [finish(name, heading, _titles(tables, x, y), reading, figure, [], _notes(study))]
+
+
+def _draw_panel(
+    axes: Axes,
+    table: pd.DataFrame,
+    keys: tuple[str, str],
+    values: tuple[_Array, _Array],
+    sizes: tuple[float, float],
+    colors: LinearSegmentedColormap,
+) -> None:
+    """One map.
+
+    Args:
+        axes: where it is drawn.
+        table: the mean of each setting.
+        keys: of the columns and of the rows.
+        values: of these keys, increasing.
+        sizes: the largest absolute mean, and the width of a cell in inches.
+        colors: from the most negative to the most positive mean.
+    """
+    (x, y), (columns, rows), (most, cell) = keys, values, sizes
+    means = _cells(table, table["mean"], x, y, columns, rows)
+    edges = np.arange(len(columns) + 1), np.arange(len(rows) + 1)
+    axes.pcolormesh(*edges, means, cmap=colors, norm=Normalize(-most, most), ec="white", lw=1)
+    _annotate(axes, table, keys, columns, rows, most, cell)
+    _draw_tie_line(axes, means)
+    labels = [f"{value:g}" for value in columns]
+    upright = cell <= 0.1 + 0.09 * max(map(len, labels))
+    axes.set_xticks(np.arange(len(columns)) + 0.5, labels, rotation=90 if upright else 0)
+    axes.set_yticks(np.arange(len(rows)) + 0.5, [f"{value:g}" for value in rows])
+    axes.tick_params(length=0)
+    axes.set_ylabel(name_of_key(y))
 
 
 def _cells(table: pd.DataFrame, values: pd.Series, x: str, y: str, columns: _Array, rows: _Array) -> _Array:

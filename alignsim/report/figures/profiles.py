@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+from matplotlib.figure import Figure
 
 from alignsim.analysis.statistics import performance_profile
 from alignsim.analysis.study import Study
@@ -13,6 +17,7 @@ from alignsim.report.figures.scales import level_line, value_limits
 from alignsim.report.figures.style import (
     Dash,
     Drawing,
+    SeriesStyle,
     interval_notes,
     name_of,
     series_styles,
@@ -26,6 +31,12 @@ _LEAST_SEEDS, _MOST_VARIANTS = 4, 6
 _DASHES: tuple[Dash, ...] = ("-", (0, (6, 2)), ":", "-.", (0, (1, 1)), (0, (8, 2, 2, 2)))
 
 
+_READING = (
+    "The height of a curve is the share of runs with a larger value than the one on the axis, so higher is better. "
+    "A curve that lies entirely above another is better at every level."
+)
+
+
 def draw(study: Study) -> list[Drawing]:
     """Draws one curve for each variant, over the settings and seeds that all of them have."""
     study = with_value(study)
@@ -34,7 +45,21 @@ def draw(study: Study) -> list[Drawing]:
     if not 2 <= len(styles) <= _MOST_VARIANTS or table.empty or table.shape[1] < _LEAST_SEEDS:
         return []
     scores = {variant: table.loc[variant].to_numpy() for variant in styles}
-    low, high = value_limits(float(table.to_numpy().min()), float(table.to_numpy().max()))
+    figure = _draw_profiles(scores, styles)
+    tasks, seeds = table.shape[0] // len(styles), table.shape[1]
+    notes = [
+        f"Lines: share of {counted(tasks, 'setting')} x {seeds} seeds that all variants have. "
+        "Bands: interval at each level by itself.",
+        *interval_notes(study, study.rows),
+    ]
+    handles = [style.handle(variant) for variant, style in styles.items()]
+    return [finish("performance_profiles", "Performance profiles", _titles(scores), _READING, figure, handles, notes)]
+
+
+def _draw_profiles(scores: Mapping[str, npt.NDArray[np.float64]], styles: Mapping[str, SeriesStyle]) -> Figure:
+    """The profile of the scores (settings, seeds) of each variant, with a band."""
+    numbers = np.concatenate([values.ravel() for values in scores.values()])
+    low, high = value_limits(float(numbers.min()), float(numbers.max()))
     levels = np.linspace(low, high, 121)
     figure = new_figure(WIDTH, 4.0)
     axes = figure.subplots()
@@ -50,18 +75,7 @@ def draw(study: Study) -> list[Drawing]:
         level_line(axes, at, along="x")
     axes.set_xlabel("Normalized value \u03c4 (0 = reference policy, 1 = optimum)")
     axes.set_ylabel("Share of runs with a value above \u03c4")
-    tasks, seeds = table.shape[0] // len(styles), table.shape[1]
-    notes = [
-        f"Lines: share of {counted(tasks, 'setting')} x {seeds} seeds that all variants have. "
-        "Bands: interval at each level by itself.",
-        *interval_notes(study, study.rows),
-    ]
-    reading = (
-        "The height of a curve is the share of runs with a larger value than the one on the axis, so higher is better. "
-        "A curve that lies entirely above another is better at every level."
-    )
-    handles = [style.handle(variant) for variant, style in styles.items()]
-    return [finish("performance_profiles", "Performance profiles", _titles(scores), reading, figure, handles, notes)]
+    return figure
 
 
 def _common(rows: pd.DataFrame) -> pd.DataFrame:

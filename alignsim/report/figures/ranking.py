@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from alignsim.analysis.study import MANY_METHODS, Study, flat
@@ -33,6 +36,14 @@ FLOOR = -0.5
 _NAME_CHARACTERS = 34
 
 
+_READING = (
+    "Rows are methods, ordered by value in the setting where methods differ most. A dot is the mean over seeds, "
+    "the line through it is its 95 % interval, and the number at the right is the mean. A policy at 1 is optimal; "
+    "a policy at 0 is no better than the reference policy. Neighbors in the order need not differ: seeds are "
+    "paired, so only paired differences tell."
+)
+
+
 def draw(study: Study) -> list[Drawing]:
     """Draws a dot and an interval for each method, settings side by side, in the order of where methods differ most."""
     study = with_value(study)
@@ -48,28 +59,28 @@ def draw(study: Study) -> list[Drawing]:
     order = values.assign(best=values.max(axis=1)).sort_values([widest, "best"], ascending=False).index
     names = _names(study.rows)
     low, high = value_limits(max(table.low.fillna(table["mean"]).min(), FLOOR), table.high.fillna(table["mean"]).max())
-    width = WIDTH if len(settings) < 3 else 10.0
-    figure = new_figure(width, 1.35 + 0.2 * len(order))
-    panels = figure.subplots(1, len(settings), sharex=True, sharey=True, squeeze=False)[0]
-    for axes, setting in zip(panels, settings, strict=True):
-        members = table[table.setting == setting].set_index("variant").reindex(order)
-        axes.set_xlim(low, high)
-        axes.set_ylim(len(order) - 0.4, -0.6)
-        _draw_panel(axes, members)
-        title = broken(flat(setting), int(11 * (width - 2) / len(settings)))
-        axes.set_title("\n".join(title.splitlines()[:3]), fontsize=9, pad=26)
-    panels[0].set_yticks(range(len(order)), [names[variant] for variant in order], fontsize=8)
-    reading = (
-        "Rows are methods, ordered by value in the setting where methods differ most. A dot is the mean over seeds, "
-        "the line through it is its 95 % interval, and the number at the right is the mean. A policy at 1 is optimal; "
-        "a policy at 0 is no better than the reference policy. Neighbors in the order need not differ: seeds are "
-        "paired, so only paired differences tell."
-    )
+    members = {setting: table[table.setting == setting].set_index("variant").reindex(order) for setting in settings}
+    figure = _draw_panels(members, [names[variant] for variant in order], (low, high))
     notes = [f"Normalized value: mean and interval over {seed_counts(study.rows)}. Ordered by {flat(widest)}."]
     if (table.low.fillna(table["mean"]) < low).any():
         notes.append(f"Arrows point to values below {low:.2f}.")
     notes += interval_notes(study, study.rows)
-    return [finish("ranking", "Every method", _titles(values, names), reading, figure, [], notes)]
+    return [finish("ranking", "Every method", _titles(values, names), _READING, figure, [], notes)]
+
+
+def _draw_panels(members: Mapping[str, pd.DataFrame], names: list[str], limits: tuple[float, float]) -> Figure:
+    """A panel for each setting, with the means of its variants in the order of the names."""
+    width = WIDTH if len(members) < 3 else 10.0
+    figure = new_figure(width, 1.35 + 0.2 * len(names))
+    panels = figure.subplots(1, len(members), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (setting, table) in zip(panels, members.items(), strict=True):
+        axes.set_xlim(*limits)
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        _draw_panel(axes, table)
+        title = broken(flat(setting), int(11 * (width - 2) / len(members)))
+        axes.set_title("\n".join(title.splitlines()[:3]), fontsize=9, pad=26)
+    panels[0].set_yticks(range(len(names)), names, fontsize=8)
+    return figure
 
 
 def _names(rows: pd.DataFrame) -> dict[str, str]:

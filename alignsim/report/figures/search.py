@@ -39,6 +39,6 @@ def draw(study: Study) -> list[Drawing]:
     titles = [f"Highest after {each}: {names[0]} with {rows[0][0].interval}"]
     notes = [f"Pale dots: trials, over {searched}. Full marks: the best of them and its interval over seeds."]
     below = int((table[PRIMARY] < FLOOR).sum())
-    notes += [f"{counted(below, 'trial')} below {FLOOR:g} not drawn."] * bool(below)
+    notes += [f"Not drawn: {counted(below, 'trial')} below {FLOOR:g}."] * bool(below)
     notes += interval_notes(study, study.rows)
     return [finish("tuning", "Trials of each method", titles, _READING, figure, [], notes)]

@@ -21,6 +21,9 @@ from alignsim.report.figures.style import save, series_styles, use_house_style
 from tests.analysis.test_study import rows, study, two_by_two
 
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
+
 @pytest.fixture(autouse=True)
 def _style():
     use_house_style()
@@ -107,7 +110,7 @@ STUDIES = {
     "a long sweep": lambda: with_split(study(*along([1 + i / 4 for i in range(14)]))),
     "a grid": lambda: with_split(study(*along([1.0, 2.0, 3.0], beta=0.5), *along([1.0, 2.0, 3.0], beta=0.1))),
     "a large grid": lambda: study(
-        *(t for n in range(8) for t in along([1 + i / 4 for i in range(12)], env__n_pairs=1000 * 2**n))
+        *(t for n in range(4) for t in along([1 + i / 4 for i in range(12)], env__n_pairs=1000 * 2**n))
     ),
     "a grid with a hole": lambda: study(*along([1.0, 2.0, 3.0], beta=0.5), *along([1.0, 2.0], beta=0.1)),
     "variants of one method": lambda: study(

@@ -34,8 +34,8 @@ def write_condition(study, method, env, factor, value, seeds=12, state="finished
     folder = study / f"{method}-{'gap' if factor > 1 else 'no_gap'}-{config.hash}"
     folder.mkdir(parents=True)
     (folder / "results.csv").write_text("\n".join(lines) + "\n")
-    told = {"started": "2026-01-01T10:00:00+00:00", "ended": "2026-01-01T10:01:00+00:00", "device": "cpu"}
-    status = {"state": state, "command": f"train method={method} '{HOSTILE}'", "versions": {"torch": "2.13"}, **told}
+    times = {"started": "2026-01-01T10:00:00+00:00", "ended": "2026-01-01T10:01:00+00:00", "device": "cpu"}
+    status = {"state": state, "command": f"train method={method} '{HOSTILE}'", "versions": {"torch": "2.13"}, **times}
     (folder / "status.json").write_text(json.dumps(status))
 
 
