@@ -28,8 +28,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
-from alignsim.cli.compose import conf_dir
 from alignsim.cli.hydra_compat import PLUGIN_MODULE, register_plugins
+from alignsim.config.defaults import conf_dir
 from alignsim.runs.hardware import cores
 from alignsim.runs.job import Job, JobResult
 from alignsim.runs.storage.state import JobState

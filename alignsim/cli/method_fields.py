@@ -12,9 +12,9 @@ from pathlib import Path
 import yaml
 from yaml import MappingNode, Node, ScalarNode
 
-from alignsim.cli.compose import conf_dir
 from alignsim.cli.yaml_edits import entries_of, items_of, scalars_of
 from alignsim.config.checking import import_class, knobs
+from alignsim.config.defaults import conf_dir
 from alignsim.config.moved import new_path
 
 #: The key of what a preset sweeps.

@@ -6,8 +6,9 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from alignsim.cli.compose import conf_dir, plain_values
+from alignsim.cli.compose import plain_values
 from alignsim.cli.migrate import migrate, planned_migration
+from alignsim.config.defaults import conf_dir
 from alignsim.config.problems import ConfigurationError
 from alignsim.config.renames import new_keys
 from alignsim.runs.train_config import load

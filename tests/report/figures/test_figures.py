@@ -20,7 +20,6 @@ from alignsim.report.figures.scales import is_logarithmic
 from alignsim.report.figures.style import save, series_styles, use_house_style
 from tests.analysis.test_study import rows, study, two_by_two
 
-
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
 
