@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import copyreg
+import os
 import sys
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
@@ -18,6 +19,9 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.plugin import Plugin
+from omegaconf import DictConfig
+
+from alignsim.config.defaults import conf_dir
 
 #: Hydra 1.3 builds only sweepers and launchers whose module is below `hydra_plugins`, and imports them by that name,
 #: also where they are registered. `register_plugins` makes this module; there is no file, which every other Hydra
@@ -32,6 +36,20 @@ VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if _VERSION < (1, 4) else
 #: For `hydra.main`: Hydra 1.4 wants a list of the classes that configuration may name. `SweepCallback` is the only one
 #: that Hydra builds; those of methods and environments are built by `alignsim.config.checking`.
 MAIN_SETTINGS: dict[str, Any] = VERSION_BASE or {"execution_whitelist": ["alignsim.*"]}
+
+
+def hydra_main(name: str, arguments: list[str], task: Callable[[DictConfig], object]) -> Callable[[], None]:
+    """Returns what lets Hydra run a task for each job of a command, or show what it was asked for.
+
+    Args:
+        name: the primary configuration.
+        arguments: in place of those that the user typed.
+        task: is called with the configuration of each job.
+    """
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on, and `alignsim.cli.main` prints them
+    sys.argv[1:] = arguments
+    run: Callable[[], None] = hydra.main(config_path=str(conf_dir()), config_name=name, **MAIN_SETTINGS)(task)
+    return run
 
 
 def option_parser(error: Callable[[str], None]) -> argparse.ArgumentParser:

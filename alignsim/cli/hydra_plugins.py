@@ -16,7 +16,8 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,30 +34,29 @@ from alignsim.config.defaults import conf_dir
 from alignsim.runs.hardware import cores
 from alignsim.runs.job import Job, JobResult
 from alignsim.runs.storage.state import JobState
-from alignsim.runs.sweep import Sweep, Worker
+from alignsim.runs.sweep import Sweep
 from alignsim.runs.sweep_log import SweepLog
 
 #: Seconds after which the folders of jobs in other processes are read again.
 FOLLOW_EVERY = 0.5
 
 
-class SweepTask:
+class SweepTask(ABC):
     """The function that Hydra calls for each job; it also brings the sweep to the plug-ins below.
 
     A copy in another process has the worker and no sweep.
 
     Args:
         sweep: the jobs of the command.
-        run_job: runs the job that Hydra has composed.
     """
 
-    def __init__(self, sweep: Sweep, run_job: Callable[[Worker, DictConfig], JobResult]) -> None:
+    def __init__(self, sweep: Sweep) -> None:
         self.sweep: Sweep | None = sweep
-        self._worker, self._run_job = sweep.worker, run_job
+        self.worker = sweep.worker
 
+    @abstractmethod
     def __call__(self, values: DictConfig) -> JobResult:
         """Run the job that composes to these values."""
-        return self._run_job(self._worker, values)
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"sweep": None}

@@ -11,22 +11,19 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from alignsim.cli.arguments import checked_command_line
 from alignsim.cli.compose import plain_values
-from alignsim.cli.hydra_compat import MAIN_SETTINGS, share_config_store
+from alignsim.cli.hydra_compat import hydra_main, share_config_store
 from alignsim.config.checking import check
-from alignsim.config.defaults import conf_dir
 from alignsim.config.problems import ConfigurationError, OldKeyProblem, Problem
 from alignsim.config.settings import PlotSettings
 from alignsim.runs.train_config import load
@@ -44,12 +41,12 @@ def train() -> None:
         share_config_store()
         line = checked_command_line(sys.argv[1:], "train", load)
         if not line.runs:
-            _in_hydra("train", line.arguments, _nothing)
+            hydra_main("train", line.arguments, _nothing)()
             return
         from alignsim.cli.train import run_command  # which imports all that training needs
 
         command = shlex.join(["train", *sys.argv[1:]])
-        if not run_command(line, command, partial(_in_hydra, "train")):
+        if not run_command(line, command):
             sys.exit(1)
 
 
@@ -64,13 +61,6 @@ def _migrates(arguments: list[str]) -> bool:
     return True
 
 
-def _in_hydra(name: str, arguments: list[str], task: Callable[[DictConfig], object]) -> None:
-    """Let Hydra run a task, or show what it was asked for."""
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on, and they are printed here
-    sys.argv[1:] = arguments
-    hydra.main(config_path=str(conf_dir()), config_name=name, **MAIN_SETTINGS)(task)()
-
-
 def _nothing(values: DictConfig) -> None:
     """Do nothing: the task where Hydra only shows something."""
 
@@ -79,7 +69,8 @@ def plot() -> None:
     """Draw a study: `python scripts/plot.py --help`."""
     with _errors_as_exit_codes():
         share_config_store()
-        _in_hydra("plot", checked_command_line(sys.argv[1:], "plot", existing_study).arguments, _plot_study)
+        line = checked_command_line(sys.argv[1:], "plot", existing_study)
+        hydra_main("plot", line.arguments, _plot_study)()
 
 
 def existing_study(values: Mapping[str, Any]) -> Path:

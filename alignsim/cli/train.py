@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -14,21 +13,22 @@ from alignsim.analysis.claims.conditions import problems_of
 from alignsim.analysis.claims.preregistration import register
 from alignsim.cli.arguments import CommandLine
 from alignsim.cli.compose import plain_values
+from alignsim.cli.hydra_compat import hydra_main
 from alignsim.cli.hydra_plugins import SweepTask, hydra_arguments
 from alignsim.cli.objections import FOR_THE_WHOLE_SWEEP, NAMED_BY
 from alignsim.config.problems import ConfigurationError, Problem
+from alignsim.report.terminal import dry_run_table, sweep_table
 from alignsim.runs.job import Job, JobResult
-from alignsim.runs.sweep import Sweep, Worker
+from alignsim.runs.sweep import Sweep
 from alignsim.runs.train_config import TrainConfig, load
 
 
-def run_command(line: CommandLine, command: str, in_hydra: Callable[[list[str], SweepTask], None]) -> bool:
+def run_command(line: CommandLine, command: str) -> bool:
     """Train what a command line says, and print how it went.
 
     Args:
         line: as it was checked.
         command: what the user typed.
-        in_hydra: lets Hydra run a task for each job.
 
     Returns:
         Whether nothing failed.
@@ -36,15 +36,14 @@ def run_command(line: CommandLine, command: str, in_hydra: Callable[[list[str], 
     sweep = Sweep(command, line.multirun)
     _plan(sweep, line)
     if line.jobs[0].config.run.dry_run:
-        sweep.dry_run()
+        print(dry_run_table(sweep.plans()))
         return True
     _register_claims(line, command)
     gave_up = False
     try:
         if not sweep.jobs or sweep.skip_finished():
             plugins = hydra_arguments(sweep) if line.multirun else []
-            digests = {job.key: job.config.digest for job in sweep.jobs.values()}
-            in_hydra([*line.arguments, *plugins], SweepTask(sweep, partial(_run_job, digests)))
+            hydra_main("train", [*line.arguments, *plugins], _RunJob(sweep))()
     except Exception as error:
         if line.planned or not sweep.log.results:
             raise
@@ -53,35 +52,43 @@ def run_command(line: CommandLine, command: str, in_hydra: Callable[[list[str], 
     finally:
         sweep.close()
         if line.multirun and sweep.log.results:
-            print(sweep.log.table(best=not sweep.jobs), flush=True)
+            print(sweep_table(sweep.log, best=not sweep.jobs), flush=True)
     return not (sweep.log.has_failed or gave_up)
 
 
-def _run_job(planned: Mapping[tuple[str, ...], str], worker: Worker, values: DictConfig) -> JobResult:
-    """Run the job that Hydra has composed, in whatever process this is called.
+class _RunJob(SweepTask):
+    """Runs the job that Hydra has composed, in whatever process it is called.
 
     Args:
-        planned: the digests of the conditions that were checked, by the keys of their jobs; a job of a sweeper that
-            decides as it goes has none.
-        worker: runs the job.
-        values: what Hydra composed for it; the job fails where that is another condition than was checked.
+        sweep: the jobs of the command.
     """
+
+    def __init__(self, sweep: Sweep) -> None:
+        super().__init__(sweep)
+        # of the conditions that were checked; a job of a sweeper that decides as it goes has none
+        self._digests = {job.key: job.config.digest for job in sweep.jobs.values()}
+
+    def __call__(self, values: DictConfig) -> JobResult:
+        """Run the job of these values; it fails where they are another condition than the one that was checked."""
+        job, worker = _composed_job(values), self.worker
+        digest = self._digests.get(job.key, job.config.digest)
+        job = worker.short(job)
+        if digest != job.config.digest:
+            note = f"composed to condition {job.config.hash}, but {digest[:8]} was checked: did a YAML file change?"
+            return worker.end(job.result("failed", note))
+        if (result := worker.start(job)) is None:
+            threads = job.config.run.threads or worker.threads
+            result = job.run(show=worker.log is not None, wait=worker.wait, threads=threads, command=worker.command)
+        return worker.end(result)
+
+
+def _composed_job(values: DictConfig) -> Job:
+    """The job that Hydra has composed."""
     settings = HydraConfig.get()
     started_in = Path(settings.runtime.cwd)
     root = Path() if started_in == Path.cwd() else started_in
     choices = {str(group): str(option) for group, option in settings.runtime.choices.items()}
-    job = job_of(load(plain_values(values)), choices, settings.overrides.task, root)
-    digest = planned.get(job.key, job.config.digest)
-    return worker.run(job) if digest == job.config.digest else _refuse(worker, job, digest)
-
-
-def _refuse(worker: Worker, job: Job, planned: str) -> JobResult:
-    """Returns that a job failed because it composed to another condition than the one that was checked."""
-    note = f"composed to condition {job.config.hash}, but {planned[:8]} was checked: did a YAML file change meanwhile?"
-    result = worker.short(job).result("failed", note)
-    if worker.log is not None:
-        worker.log.end(result)
-    return result
+    return job_of(load(plain_values(values)), choices, settings.overrides.task, root)
 
 
 def _plan(sweep: Sweep, line: CommandLine) -> None:

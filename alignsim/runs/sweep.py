@@ -1,4 +1,4 @@
-"""The jobs of one command: which there are, which remain, and how one of them is run in whatever process.
+"""The jobs of one command: which there are, which remain, and what surrounds the run of each in whatever process.
 
 How Hydra's launchers get them is in `alignsim.cli.hydra_plugins`; how they went is in `alignsim.runs.sweep_log`.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from alignsim.runs.sweep_log import SweepLog, tally
 
 @dataclass
 class Worker:
-    """Runs any job of one command; launchers take copies of it into other processes.
+    """What surrounds the run of any job of one command; launchers take copies of it into other processes.
 
     Attributes:
         command: what the user typed.
@@ -48,16 +47,16 @@ class Worker:
         changes = tuple(change for change in job.changes if change not in self.common)
         return dataclasses.replace(job, changes=changes)
 
-    def run(self, job: Job) -> JobResult:
-        """Run one job, in whatever process this is called."""
-        job = self.short(job)
+    def start(self, job: Job) -> JobResult | None:
+        """Say that a job starts; its result, if it is not to be run because another one has failed."""
         if self._is_over():
-            result = job.result("not run", "a job before it failed")
-        else:
-            if self.log is not None:
-                self.log.start(job)
-            threads = job.config.run.threads or self.threads
-            result = job.run(show=self.log is not None, wait=self.wait, threads=threads, command=self.command)
+            return job.result("not run", "a job before it failed")
+        if self.log is not None:
+            self.log.start(job)
+        return None
+
+    def end(self, result: JobResult) -> JobResult:
+        """Note the result of a job, in whatever process it ran."""
         if result.state == "failed" and self.fail_fast and self.stop_file is not None:
             with contextlib.suppress(OSError):
                 self.stop_file.touch()
@@ -118,20 +117,16 @@ class Sweep:
         sys.stdout.flush()
         return self.remaining
 
-    def dry_run(self) -> None:
-        """Say what running each job would do."""
+    def plans(self) -> list[tuple[str, PlannedState, str]]:
+        """For each job its title, the state that running it would meet, and more about that in words."""
         self._print_header()
-        width = max(len(job.title) for job in self.jobs.values())
-        counts = Counter[PlannedState]()
+        plans: list[tuple[str, PlannedState, str]] = []
         for job in self.jobs.values():
-            state: PlannedState
             try:
-                state, words = job.planned_state()
+                plans.append((job.title, *job.planned_state()))
             except OSError as error:
-                state, words = "failed", f"cannot be read: {error}"
-            counts[state] += 1
-            print(f"{state:<9} {job.title:<{width}}   {words}")
-        print(f"dry run of {tally(counts, len(self.jobs))}; nothing was done")
+                plans.append((job.title, "failed", f"cannot be read: {error}"))
+        return plans
 
     def _print_header(self) -> None:
         """Where the results of a sweep are, and what all its jobs share."""

@@ -5,19 +5,14 @@ Which jobs there are is in `alignsim.runs.sweep`; the table at the end is printe
 
 from __future__ import annotations
 
-import math
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from alignsim.runs.job import Job, JobResult
 from alignsim.runs.storage.state import JobState, PlannedState
 from alignsim.runs.text import duration
-
-#: How many skipped conditions the last table names one by one; all are named when they are skipped.
-SKIPPED_IN_TABLE = 20
 
 
 @dataclass
@@ -78,31 +73,6 @@ class SweepLog:
             mean = sum(trained) / len(trained)
             parts.append(f"about {duration(mean * (self.to_run - self.started + 1))} left")
         return f"[{' · '.join(parts)}]  "
-
-    def table(self, best: bool) -> str:
-        """What finished, what was skipped, what failed and why.
-
-        Args:
-            best: name the condition of the smallest regret, which a search is for.
-        """
-        results = list(self.results.values())
-        counts = Counter(result.state for result in results)
-        order: list[JobState] = ["finished", "skipped", "busy", "not run", "failed"]
-        shown = [r for r in results if r.state != "skipped" or counts["skipped"] <= SKIPPED_IN_TABLE]
-        shown.sort(key=lambda result: order.index(result.state))
-        width = max((len(result.title) for result in shown), default=0)
-        lines = [f"{tally(counts, len(results))}, in {duration(time.monotonic() - self.began)}"]
-        for result in shown:
-            note = result.note or duration(result.seconds)
-            lines.append(f"  {result.state:<9} {result.title:<{width}}   {result.name}   {note}")
-        if len(shown) < len(results):
-            lines.append(f"  skipped   {counts['skipped']} conditions that had finished before")
-        if best and (finite := [result for result in results if math.isfinite(result.regret)]):
-            least = min(finite, key=lambda result: result.regret)
-            lines.append(f"smallest mean regret {least.regret:.4f}: {least.title}   {least.name}")
-        if counts["failed"] or counts["not run"]:
-            lines.append("the same command again tries these again and leaves what is finished")
-        return "\n".join(lines)
 
 
 def tally(counts: Mapping[PlannedState, int] | Mapping[JobState, int], total: int) -> str:
