@@ -51,4 +51,6 @@ def test_no_private_word_names_anything(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_spelling_is_american(path):
+    if path == PACKAGE / "config" / "moved.py":
+        return  # the table of old names
     assert not re.findall(SPELLINGS, path.read_text(encoding="utf-8"))

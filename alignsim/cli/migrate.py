@@ -23,6 +23,14 @@ from alignsim.runs.storage.atomic import write_atomically
 #: Folders of YAML files whose keys stand below the group of that name.
 _GROUPS = ("env", "model", "method", "seeds")
 
+#: The group, or the part of one, that classes of our modules configure; the first that fits counts.
+_GROUP_OF = {
+    "alignsim.envs.simplified": "env",
+    "alignsim.methods.rl": "method.rl",
+    "alignsim.methods": "method",
+    "alignsim.models.config": "model",
+}
+
 #: Keys at the top of a preset or of a whole configuration.
 _TOP = {*_GROUPS, "hydra", "random", "claims", "evaluation"}
 
@@ -114,13 +122,7 @@ def planned_migration(path: Path, text: str) -> Migration:
         return migration
     prefix = _package(path, text, root)
     if prefix is None:
-        names = sorted(
-            {part for key in _keys_below(root) for part in [key] if any(new_keys(f"{g}.{part}") for g in _GROUPS)}
-        )
-        if names:
-            migration.left.append(
-                f"{', '.join(names)}: neither `_target_` nor the folder tells what the file configures"
-            )
+        migration.left += _old_looking(root)
         return migration
     migration.methods = methods_of(path, root, prefix)
     _migrate_mapping(migration, root, prefix)
@@ -134,19 +136,21 @@ def _package(path: Path, text: str, root: MappingNode) -> str | None:
         return "" if header[1] == "_global_" else header[1]
     keys, folders = entries_of(root), path.resolve().parent.parts
     target = keys["_target_"][1].value if "_target_" in keys else ""
-    for module, group in (
-        ("envs", "env"),
-        ("methods.rl", "method.rl"),
-        ("methods", "method"),
-        ("models.config", "model"),
-    ):
-        if str(target).startswith(f"alignsim.{module}."):
-            return group
+    if (
+        group := next((g for module, g in _GROUP_OF.items() if str(target).startswith(f"{module}.")), None)
+    ) is not None:
+        return group
     if folders[-1] in _GROUPS:
         return folders[-1]
     if len(folders) > 1 and folders[-2] in _GROUPS:
         return f"{folders[-2]}.{folders[-1]}"
     return "" if folders[-1] == "experiment" or _TOP & set(keys) else None
+
+
+def _old_looking(root: MappingNode) -> list[str]:
+    """What is left to the user in a file of which nothing says where its keys stand."""
+    names = sorted({name for name in _keys_below(root) if any(new_keys(f"{group}.{name}") for group in _GROUPS)})
+    return [f"{', '.join(names)}: neither `_target_` nor the folder tells what the file configures"] if names else []
 
 
 def _keys_below(node: Node) -> Iterator[str]:

@@ -43,7 +43,7 @@ def check(schema: type[T], values: Mapping[str, Any], prefix: str, problems: lis
             {problem.key: problem.value} if isinstance(problem, OldKeyProblem) else flatten({problem.key: values[key]})
         )
         problems += [replace(problem, key=leaf, value=value) for leaf, value in typed.items()]
-    known, found = {key: value for key, value in values.items() if key in allowed}, len(problems)
+    known, n_before = {key: value for key, value in values.items() if key in allowed}, len(problems)
     parts = {
         name: component(base, default, f"{under}{name}", known.pop(name), problems)
         for name, (base, default) in _components(cast(Hashable, schema)).items()
@@ -58,7 +58,7 @@ def check(schema: type[T], values: Mapping[str, Any], prefix: str, problems: lis
         # JSON, because strict validation takes a mapping for a nested dataclass only from there
         adapter: TypeAdapter[T] = _adapter(cast(Hashable, schema))
         checked = adapter.validate_json(json.dumps(known, default=str))
-        if unknown or len(problems) > found:
+        if unknown or len(problems) > n_before:
             return None
         return cast(T, replace(cast(Any, checked), **parts)) if parts else checked
     except ValidationError as error:
@@ -87,8 +87,8 @@ def component(base: type, default: type | None, key: str, values: Any, problems:
     try:
         schema = import_class(str(path)) if default is None or path is not None else default
     except Exception as error:  # whatever a module of the user's raises while it is imported
-        told = str(error) or type(error).__name__
-        problems.append(Problem(f"{key}._target_", path, f"cannot be imported: {told}"))
+        reason = str(error) or type(error).__name__
+        problems.append(Problem(f"{key}._target_", path, f"cannot be imported: {reason}"))
         return None
     if not issubclass(schema, base) or not dataclasses.is_dataclass(schema) or inspect.isabstract(schema):
         lacking = ", ".join(sorted(getattr(schema, "__abstractmethods__", ()))) if issubclass(schema, base) else ""
@@ -108,22 +108,22 @@ def import_class(path: str) -> type:
     module, _, name = path.rpartition(".")
     if not module or not name.isidentifier():
         raise ImportError("an import path has a module and a class: package.module.Class")
-    found = getattr(import_module(module), name, None)
-    if not isinstance(found, type):
+    named = getattr(import_module(module), name, None)
+    if not isinstance(named, type):
         raise ImportError(f"there is no class {name} in {module}")
-    return found
+    return named
 
 
 @cache
 def _components(schema: Any) -> dict[str, tuple[type, type | None]]:
     """The fields of a dataclass whose class `_target_` names: what it must inherit from, and the class by default."""
-    found, hints = {}, get_type_hints(schema)
+    components, hints = {}, get_type_hints(schema)
     for field in dataclasses.fields(schema):
         types = [hint for hint in get_args(hints[field.name]) or [hints[field.name]] if hint is not NoneType]
         if len(types) == 1 and isinstance(types[0], type) and issubclass(types[0], Component):
             made = field.default_factory() if callable(field.default_factory) else field.default
-            found[field.name] = types[0], type(made) if isinstance(made, types[0]) else None
-    return found
+            components[field.name] = types[0], type(made) if isinstance(made, types[0]) else None
+    return components
 
 
 @cache

@@ -61,14 +61,14 @@ class Component(Configuration):
 
 
 def _problems_of_parts(whole: Any, env: Any) -> list[Problem]:
-    found: list[Problem] = []
+    problems: list[Problem] = []
     for name in (field.name for field in dataclasses.fields(whole)):
         part = getattr(whole, name)
         if isinstance(part, Component):
-            found += [problem.below(name) for problem in part.problems(env)]
+            problems += [problem.below(name) for problem in part.problems(env)]
         elif dataclasses.is_dataclass(part):
-            found += [problem.below(name) for problem in _problems_of_parts(part, env)]
-    return found
+            problems += [problem.below(name) for problem in _problems_of_parts(part, env)]
+    return problems
 
 
 @dataclass(frozen=True, config=STRICT)
