@@ -24,7 +24,7 @@ class Problem:
     message: str
 
     def below(self, part: str) -> Problem:
-        """The problem with its key below a part of the configuration, for a problem that was found in that part alone."""
+        """The problem with its key below a part of the configuration; here it names a key of that part alone."""
         return dataclasses.replace(self, key=f"{part}.{self.key}")
 
     def __str__(self) -> str:
