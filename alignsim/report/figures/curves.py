@@ -137,16 +137,8 @@ def _draw_curves(
     lines = max(name.count("\n") + 1 for name in names)
     figure = new_figure(width, 0.6 + 0.15 * lines + 1.75 * len(panels))
     grid = columns_of(figure, len(panels), len(shown))
-    for panel, line in zip(panels, grid, strict=True):
-        line[0].set_ylabel(panel.label, fontsize=9)
-        by_setting = dict(zip(shown, line, strict=True))
-        _draw_measure(by_setting, curves, panel.solid, styles, "-", band=True)
-        if panel.dashed:
-            _draw_measure(by_setting, curves, panel.dashed, styles, "--", band=panel.dashed_band)
-        if panel.solid == "normalized_value":
-            for axes in line:
-                for at in (0, 1):
-                    level_line(axes, at)
+    for panel, row in zip(panels, grid, strict=True):
+        _draw_row(panel, dict(zip(shown, row, strict=True)), curves, styles)
     for axes, name in zip(grid[0], names, strict=True):
         axes.set_title(name, fontsize=9)
     last = float(curves.step.max())
@@ -155,14 +147,29 @@ def _draw_curves(
         axes.set_xlim(-0.03 * last, 1.03 * last)
         axes.locator_params(axis="x", nbins=3 if len(shown) > 3 else 5)
     handles = [style.handle(variant) for variant, style in styles.items() if (curves.variant == variant).any()]
-    notes = [f"Lines: mean over {seed_counts(study.rows)}; a seed that has stopped keeps its last value. "]
-    notes[0] += "Bands: its interval." + more_of(hidden[0], "setting") + more_of(hidden[1], "variant")
-    notes += ["Rewards: learned on the samples that the policy trains on, true on held-out prompts."] * (
-        len(panels) == len(_PANELS)
-    )
-    notes += interval_notes(study, study.rows)
+    notes = _notes(study, hidden, with_rewards=len(panels) == len(_PANELS))
     titles = _titles(curves, list(styles), len(shown))
     return finish("learning_curves", "Learning curves", titles, _READING, figure, handles, notes)
+
+
+def _draw_row(panel: _Panel, by_setting: dict[str, Axes], curves: pd.DataFrame, styles: dict[str, SeriesStyle]) -> None:
+    """Draws the measures of a panel in the axes of every setting."""
+    next(iter(by_setting.values())).set_ylabel(panel.label, fontsize=9)
+    _draw_measure(by_setting, curves, panel.solid, styles, "-", band=True)
+    if panel.dashed:
+        _draw_measure(by_setting, curves, panel.dashed, styles, "--", band=panel.dashed_band)
+    if panel.solid == "normalized_value":
+        for axes in by_setting.values():
+            level_line(axes, 0)
+            level_line(axes, 1)
+
+
+def _notes(study: Study, hidden: tuple[int, int], with_rewards: bool) -> list[str]:
+    """What the lines are, how many settings and variants are hidden, and what the rewards are measured on."""
+    lines = f"Lines: mean over {seed_counts(study.rows)}; a seed that has stopped keeps its last value. "
+    notes = [lines + "Bands: its interval." + more_of(hidden[0], "setting") + more_of(hidden[1], "variant")]
+    rewards = "Rewards: learned on the samples that the policy trains on, true on held-out prompts."
+    return notes + [rewards] * with_rewards + interval_notes(study, study.rows)
 
 
 def _draw_measure(
