@@ -20,7 +20,8 @@ def partial(share=0.5, complexity_factor=2.0, **changes):
 @pytest.mark.parametrize("vocab_size", [2, 3])
 @pytest.mark.parametrize("tilt", [0.0, 0.7])
 @pytest.mark.parametrize("share", [0.15, 0.5])
-def test_shown_responses_are_those_of_the_reference_that_are_covered(vocab_size, tilt, share):
+def test_shown_responses_are_the_covered_ones(vocab_size, tilt, share):
+    """Shown responses are those of the reference that are covered."""
     env, n = partial(share, vocab_size=vocab_size, reference=Tilted(tilt)), 20000
     prompts, every = env.prompts("test", 2), env.all_responses().expand(3, 2, -1, -1)
     covered = env.is_covered(every)
@@ -36,7 +37,8 @@ def test_shown_responses_are_those_of_the_reference_that_are_covered(vocab_size,
 
 
 @pytest.mark.parametrize("tilt", [0.0, 0.5])
-def test_contents_that_are_not_covered_appear_in_no_pair_to_learn_from(tilt):
+def test_uncovered_contents_are_in_no_training_pair(tilt):
+    """Contents that are not covered appear in no pair to learn from."""
     env = partial(0.3, reference=Tilted(tilt))
     data = env.preference_data()
     for pairs in (data.train, data.validation):
@@ -64,7 +66,7 @@ def test_the_share_of_contents_that_is_covered_is_the_coverage(share):
     assert 0.6 * deviation < shares.std() < 1.5 * deviation
 
 
-def test_at_least_two_contents_are_shown_of_as_many_as_there_are():
+def test_at_least_two_contents_are_shown():
     assert partial(0.1, vocab_size=16, output_dim=2).coverage == 0.1
     assert partial(2 / 81).coverage == 2 / 81
     with pytest.raises(ValueError, match=r"at least 2 of the 81 contents: at least 0\.0247"):
@@ -80,7 +82,8 @@ def test_however_small_the_coverage_something_is_shown():
     assert is_covered(keys, 1e-9, sample_covered(log_probs, keys, 1e-9, uniforms)).all()
 
 
-def test_the_same_contents_are_covered_at_every_complexity_and_others_for_every_seed():
+def test_coverage_depends_on_the_seed_alone():
+    """The same contents are covered at every complexity and others for every seed."""
     base = partial(0.5, 1.0, reference=Tilted(0.3))
     for factor in (1.5, 2.0, 4.0):
         env = partial(0.5, factor, reference=Tilted(0.3))
@@ -102,7 +105,8 @@ def test_a_seed_is_shown_the_same_in_any_company(tilt, monkeypatch):
     assert torch.equal(expected, among.preference_data().train.responses[7])
 
 
-def test_where_everything_is_covered_the_plain_distribution_is_drawn_from():
+def test_full_coverage_is_the_plain_distribution():
+    """Where everything is covered the plain distribution is drawn from."""
     streams = Streams((1, 2))
     log_probs = streams.normal("test", (5, 6, 4)).log_softmax(-1)
     uniforms = streams.uniform("test", (5, 7, 6))

@@ -74,7 +74,8 @@ class WithProduct(SimplifiedEnvironment):
 
 
 @pytest.mark.parametrize("bases", [(Flipped, SimplifiedEnvironment), (WithProduct,), (Flipped, WithProduct)])
-def test_a_reference_that_is_redefined_is_asked_token_by_token_too(bases):
+def test_a_redefined_reference_is_asked_token_by_token(bases):
+    """A reference that is redefined is asked token by token too."""
     env = type("Another", bases, {})(3, 4, 2.0, vocab_size=3, reference=Tilted(0.4))
     prompts, every = env.prompts("test", 5), env.all_responses()
     assert torch.equal(env.content_to_tokens(env.tokens_to_content(every)), every)
@@ -93,7 +94,8 @@ def listed(env, n_prompts=20):
 
 
 @GRID
-def test_the_steps_of_the_reference_multiply_to_a_tilt_by_the_true_reward(vocab_size, complexity_factor, tilt):
+def test_the_conditionals_multiply_to_the_tilted_reference(vocab_size, complexity_factor, tilt):
+    """The steps of the reference multiply to a tilt by the true reward."""
     env = tilted(tilt, complexity_factor, vocab_size=vocab_size)
     prompts, every, _, log_ref = listed(env)
     steps = env.reference_log_probs(prompts, every)
@@ -109,7 +111,8 @@ def test_the_steps_of_the_reference_multiply_to_a_tilt_by_the_true_reward(vocab_
 
 @GRID
 @pytest.mark.parametrize("beta", [0.2, 1.0])
-def test_the_optimum_and_the_value_of_a_tilted_reference_equal_enumeration(vocab_size, complexity_factor, tilt, beta):
+def test_tilted_optimum_and_value_equal_enumeration(vocab_size, complexity_factor, tilt, beta):
+    """The optimum and the value of a tilted reference equal enumeration."""
     env = tilted(tilt, complexity_factor, vocab_size=vocab_size)
     prompts, every, rewards, log_ref = listed(env)
     log_z = (log_ref + rewards / beta).logsumexp(-1)
@@ -123,7 +126,8 @@ def test_the_optimum_and_the_value_of_a_tilted_reference_equal_enumeration(vocab
     assert (mean_reward * tilt > 0).all()
 
 
-def test_a_tilt_is_the_inverse_beta_of_the_optimal_policy_of_a_uniform_reference():
+def test_a_tilt_is_the_inverse_of_a_beta():
+    """A tilt is the inverse beta of the optimal policy of a uniform reference."""
     prompts, every, _, log_ref = listed(tilted(0.5))
     assert torch.allclose(tilted(0.0).optimal_log_prob(2.0, prompts, every), log_ref, atol=1e-4)
 
@@ -155,7 +159,8 @@ def test_samples_follow_the_tilted_reference(vocab_size, tilt):
         assert (chi_square < free + 6 * (2 * free) ** 0.5).all()
 
 
-def test_under_a_tilt_all_but_the_tokens_is_the_same_at_every_complexity():
+def test_tilted_worlds_differ_in_tokens_alone():
+    """Under a tilt all but the tokens is the same at every complexity."""
     base = tilted(0.5, 1.0)
     prompts, pairs = base.prompts("test", 50), base.preference_data().train
     for factor in (1.5, 2.0, 4.0):
@@ -184,7 +189,8 @@ class Unknown(SimplifiedEnvironment):
         return None
 
 
-def test_where_the_value_of_the_reference_is_not_known_it_is_enumerated_or_sampled():
+def test_an_unknown_reference_value_is_measured():
+    """Where the value of the reference is not known it is enumerated or sampled."""
     known = tilted(0.5)
     prompts = known.prompts("test", 50)
     env = Unknown(**{f.name: getattr(known, f.name) for f in dataclasses.fields(known)})
@@ -220,7 +226,8 @@ def test_values_under_a_tilt_are_sampled_as_they_are_enumerated(tilt, reads):
         assert torch.allclose(sampled.kl, exact.kl, rtol=0.05)
 
 
-def test_content_is_proposed_by_the_soft_optimal_policy_where_the_learned_reward_has_no_prefix():
+def test_without_prefix_the_proposal_is_soft_optimal():
+    """Content is proposed by the soft optimal policy where the learned reward has no prefix."""
     env = tilted(0.7)
     reward_model, prompts = RewardModel(env), env.prompts("test", 5)
     reward_model.parameters["output.bias"] = env.streams.normal("test", (12,))
@@ -242,8 +249,8 @@ OPTIONS = [
 @pytest.mark.parametrize("method", ["dpo", "rlhf"])
 def test_both_methods_learn_in_every_kind_of_world(method, option):
     env = SimplifiedEnvironment(3, 6, 1.0, n_pairs=2000, seeds=SEEDS, **option)
-    fit = PreferenceFitConfig(steps=300, learning_rate=3e-3)
-    methods = {"dpo": DPO(fit), "rlhf": RLHF(fit, RLOO(steps=300, learning_rate=1e-2))}
+    fit = PreferenceFitConfig(steps=150, learning_rate=6e-3)
+    methods = {"dpo": DPO(fit), "rlhf": RLHF(fit, RLOO(steps=150, learning_rate=2e-2))}
     outcome = run_condition(Condition(methods[method], env, evaluation=Evaluation(prompts=100, pairs=100)))
     assert not outcome.results.diverged.any()
     assert outcome.results.normalized_value.between(0.3, 1).all()

@@ -64,7 +64,8 @@ def test_windows_are_whole_even_and_average_to_the_factor(output_dim):
     assert windows(8, 2.5) == [2, 3] * 4
 
 
-def test_reward_weights_are_centred_and_give_the_reward_its_standard_deviation():
+def test_reward_weights_are_centered_and_scaled():
+    """Reward weights are centred and give the reward its standard deviation."""
     env = SimplifiedEnvironment(4, 5, 2.0, vocab_size=3, reward_scale=1.7, seeds=SEEDS)
     assert torch.allclose(env.reward_weights.mean(2), torch.zeros(3, 5, 4), atol=1e-6)
     prompts = env.prompts("test", 4000)
@@ -131,7 +132,8 @@ def test_preferences_follow_bradley_terry_with_flipped_labels():
         assert abs(chose_better.mean() - p[different].mean()) < 4 * standard_error
 
 
-def test_deterministic_preferences_are_for_the_better_response_until_they_are_flipped():
+def test_deterministic_labels_prefer_the_better_response():
+    """Deterministic preferences are for the better response until they are flipped."""
     plain, n = small(n_pairs=20000, seeds=(5,)), 20000
     drawn = plain.sample_preferences("pairs", n)
     for noise in (0.0, 0.3):

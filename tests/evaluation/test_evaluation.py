@@ -33,7 +33,8 @@ def test_the_reference_policy_has_value_zero():
         assert torch.allclose(part, torch.zeros(3), atol=1e-5)
 
 
-def test_sampling_agrees_with_enumeration_within_its_standard_error(policy):
+def test_sampling_agrees_with_enumeration(policy):
+    """Sampling agrees with enumeration within its standard error."""
     prompts = ENV.prompts("test", 100)
     exact, sampled = (policy_value(policy, 0.5, prompts, how) for how in (EXACT, SAMPLED))
     assert (sampled.standard_error > 0).all()
@@ -41,7 +42,8 @@ def test_sampling_agrees_with_enumeration_within_its_standard_error(policy):
     assert (z.abs() < 4).all()
 
 
-def test_the_standard_error_is_the_spread_of_repeated_measurements(policy):
+def test_the_standard_error_is_the_spread_of_repetitions(policy):
+    """The standard error is the spread of repeated measurements."""
     env, how = policy.env, dataclasses.replace(SAMPLED, samples=20)
     prompts, values, errors = env.prompts("test", 10), [], []
     for seed in range(100):  # other sampling noise for the same world
@@ -54,7 +56,8 @@ def test_the_standard_error_is_the_spread_of_repeated_measurements(policy):
     assert ((ratio > 0.75) & (ratio < 1.3)).all()
 
 
-def test_the_soft_optimal_policy_by_importance_sampling_agrees_with_enumeration(reward_model):
+def test_importance_sampling_agrees_with_enumeration(reward_model):
+    """The soft optimal policy by importance sampling agrees with enumeration."""
     prompts = ENV.prompts("test", 100)
     exact, sampled = (soft_optimal_value(reward_model, 0.5, prompts, how) for how in (EXACT, SAMPLED))
     z = (sampled.value - exact.value) / sampled.standard_error
@@ -62,7 +65,8 @@ def test_the_soft_optimal_policy_by_importance_sampling_agrees_with_enumeration(
     assert torch.allclose(sampled.kl, exact.kl, rtol=0.05)
 
 
-def test_what_is_left_without_a_sample_is_known_however_light_the_others_are():
+def test_the_jackknife_is_right_for_light_samples():
+    """What is left without a sample is known however light the others are."""
     generator = torch.Generator().manual_seed(0)
     spread = torch.tensor([0.0, 1.0, 100.0, 10_000.0])[:, None]
     log_weights = (spread * torch.randn(4, 6, generator=generator, dtype=torch.double)).log_softmax(-1)
@@ -76,7 +80,7 @@ def test_what_is_left_without_a_sample_is_known_however_light_the_others_are():
 
 
 @pytest.mark.parametrize("beta", [0.1, 0.01, 0.0001])
-def test_importance_sampling_with_a_small_beta_stays_below_the_optimum(beta):
+def test_importance_sampling_stays_below_the_optimum(beta):
     """One sample outweighs all others then: their weights are less than any number of 32 bits."""
     scalar = RewardModel(ENV, head="scalar", beta=0.5)
     generator = torch.Generator().manual_seed(0)
@@ -89,7 +93,7 @@ def test_importance_sampling_with_a_small_beta_stays_below_the_optimum(beta):
     assert (found.kl < 2 * math.log(16)).all()
 
 
-def test_importance_sampling_with_few_samples_is_not_biased_over_many_prompts():
+def test_importance_sampling_with_few_samples_is_unbiased():
     """Over many prompts noise shrinks and the bias of weighted means would not: here by half a unit."""
     scalar = RewardModel(ENV, head="scalar")
     generator = torch.Generator().manual_seed(0)
@@ -102,7 +106,7 @@ def test_importance_sampling_with_few_samples_is_not_biased_over_many_prompts():
     assert (z.abs() < 4).all()
 
 
-def test_no_policy_has_a_larger_learned_objective_than_the_soft_optimal_one(policy, reward_model):
+def test_no_policy_beats_the_soft_optimal_one(policy, reward_model):
     """Measured in the world whose true reward is the learned one, its value is beta log Z."""
     prompts, every = ENV.prompts("test", 50), ENV.all_responses()
     tilted = ENV.reference_log_prob(prompts, every.expand(3, 50, -1, -1)) + reward_model(prompts, every) / 0.5

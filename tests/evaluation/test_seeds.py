@@ -26,7 +26,8 @@ def measured(seeds, limit):
 
 
 @pytest.mark.parametrize("limit", [1, 4096])
-def test_every_measure_of_a_seed_alone_equals_that_seed_among_others(limit):
+def test_measures_of_a_seed_do_not_depend_on_others(limit):
+    """Every measure of a seed alone equals that seed among others."""
     alone, among = measured((7,), limit), measured(tuple(range(16)), limit)
     for name, values in alone.items():
         assert torch.allclose(values[0], among[name][7], atol=1e-4), name

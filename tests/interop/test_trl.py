@@ -91,14 +91,16 @@ def test_robust_dpo(policy, reference, pairs, beta):
 
 
 @pytest.mark.parametrize("tau", BETAS)
-def test_ipo_of_sums_over_tokens_is_that_of_means_with_tau_times_the_length(policy, reference, pairs, tau):
+def test_ipo_of_sums_is_that_of_means_with_tau_times_length(policy, reference, pairs, tau):
+    """IPO of sums over tokens is that of means with tau times the length."""
     theirs = trl_side.dpo("ipo", policy, reference, *pairs, tau * RESPONSE_LENGTH)
     scaled = [RESPONSE_LENGTH**2 * value for value in theirs]
     assert_agree(scaled, ipo_loss(*log_ratios(policy, reference, pairs), tau).mean(), policy)
 
 
 @pytest.mark.parametrize("beta", BETAS)
-def test_cdpo_without_a_reference_is_the_smoothed_sigmoid_loss_of_cpo(policy, pairs, beta):
+def test_cdpo_without_reference_is_the_smoothed_loss_of_cpo(policy, pairs, beta):
+    """CDPO without a reference is the smoothed sigmoid loss of cpo."""
     theirs = trl_side.cpo("sigmoid", policy, *pairs, beta, label_noise=0.2)
     assert_agree(theirs, cdpo_loss(*map(policy.log_prob, pairs), beta, 0.2).mean(), policy)
 
@@ -134,7 +136,8 @@ def test_kto_whether_its_reference_point_is_above_0_or_not(policy, reference, be
     assert_agree(theirs, loss.mean(), policy)
 
 
-def test_sft_is_of_whole_responses_where_trl_takes_the_mean_over_tokens(policy, reference, pairs):
+def test_sft_sums_over_tokens_where_trl_takes_the_mean(policy, reference, pairs):
+    """SFT is of whole responses where TRL takes the mean over tokens."""
     theirs = trl_side.dpo("sft", policy, reference, *pairs, 1.0)
     assert_agree(theirs, sft_loss(policy.log_prob(pairs[0])).mean() / RESPONSE_LENGTH, policy)
 
@@ -178,14 +181,16 @@ def test_grpo_with_one_ratio_for_a_response(policy, old, reference, epsilon):
 
 
 @pytest.mark.parametrize("epsilon", [0.05, 0.2])
-def test_rloo_away_from_the_policy_that_sampled_is_ppo_of_whole_responses(policy, old, epsilon):
+def test_off_policy_rloo_is_ppo_of_whole_responses(policy, old, epsilon):
+    """RLOO away from the policy that sampled is PPO of whole responses."""
     texts, advantages = trl_side.random_texts(PAIRS), torch.randn(PAIRS, dtype=torch.float64)
     log_ratio = policy.log_prob(texts) - old.log_prob(texts).detach()
     theirs = trl_side.rloo(policy, old, texts, advantages, epsilon)
     assert_agree(theirs, -clipped_surrogate(log_ratio, advantages, epsilon).mean(), policy)
 
 
-def test_on_policy_the_gradient_of_rloo_is_that_of_the_advantage_times_the_log_prob(policy):
+def test_on_policy_rloo_is_the_policy_gradient(policy):
+    """On policy the gradient of RLOO is that of the advantage times the log prob."""
     texts = trl_side.random_texts(PAIRS)
     advantages = leave_one_out_advantage(torch.randn(PAIRS // 4, 4, dtype=torch.float64)).flatten()
     _, theirs = trl_side.rloo(policy, policy, texts, advantages, 0.2)
@@ -222,7 +227,8 @@ def test_the_group_normalized_advantage(policy, groups):
     assert difference < 1e-12
 
 
-def test_without_its_deviation_the_advantage_of_grpo_is_that_of_rloo_but_for_a_factor(policy, groups):
+def test_unnormalized_grpo_is_rloo_up_to_a_factor(policy, groups):
+    """Without its deviation the advantage of GRPO is that of RLOO but for a factor."""
     rewards, texts = groups
     theirs = trl_side.grpo_advantage(rewards, texts, policy, scale="none")
     samples = rewards.shape[-1]

@@ -50,7 +50,7 @@ def test_what_the_reference_never_writes_is_never_the_best():
 
 @pytest.mark.parametrize("n", [1, 2, 16, 1000])
 @pytest.mark.parametrize("levels", [2, 50, 10**6])
-def test_its_kl_is_at_most_the_bound_and_comes_close_to_it_where_no_response_is_likely(n, levels):
+def test_the_kl_bound_holds_and_is_tight(n, levels):
     """log n - (n - 1) / n, Beirami et al. 2024."""
     generator = torch.Generator().manual_seed(0)
     rewards = torch.randint(levels, (3, 4000), generator=generator).double()
@@ -72,7 +72,8 @@ def test_many_bad_responses_do_not_underflow():
     assert (reference + ratio).exp().sum() == pytest.approx(1, abs=1e-5)
 
 
-def test_adding_a_function_of_the_prompt_to_the_reward_changes_nothing():
+def test_a_reward_of_the_prompt_changes_nothing():
+    """Adding a function of the prompt to the reward changes nothing."""
     env = SimplifiedEnvironment(3, 4, 2.0, vocab_size=3, reference=Tilted(0.3), seeds=(0, 1))
     x, uniforms = env.prompts("test", 6), env.streams.uniform("test", (6, 20, 4))
 
@@ -94,7 +95,8 @@ def test_adding_a_function_of_the_prompt_to_the_reward_changes_nothing():
 
 
 @pytest.mark.parametrize("tilt", [0.0, 0.4])
-def test_sampling_agrees_with_enumeration_and_its_kl_is_the_bound(tilt):
+def test_sampling_agrees_with_enumeration(tilt):
+    """Sampling agrees with enumeration and its KL is the bound."""
     env = SimplifiedEnvironment(3, 6, 2.0, reference=Tilted(tilt), seeds=(0, 1, 2))
     policy, prompts = BestOfNPolicy(env, env.reward, of_all(env), 5), env.prompts("test", 30)
     exact = policy_value(policy, 0.5, prompts, Evaluation())
@@ -156,7 +158,8 @@ def test_a_condition_with_it_is_measured_seed_by_seed(limit):
     assert (many.results.reward > 0).all()
 
 
-def test_a_response_that_the_reference_hardly_ever_writes_has_a_finite_ratio():
+def test_an_unlikely_response_has_a_finite_ratio():
+    """A response that the reference hardly ever writes has a finite ratio."""
     reference = torch.tensor([0.25, 1e-18, 0.25, 0.5], dtype=torch.double)
     ratio = best_of_n_log_ratio(torch.arange(4.0, dtype=torch.double), reference.log(), 16)
     # F = 1/4 below and at it: the ratio is n F^(n-1)

@@ -86,7 +86,8 @@ def test_a_seed_alone_equals_that_seed_among_others(name):
 
 
 @every_method
-def test_the_validation_loss_is_over_all_parts_of_the_validation_pairs(name):
+def test_the_validation_loss_is_over_all_parts(name):
+    """The validation loss is over all parts of the validation pairs."""
     env = environment(n_pairs=1500, validation_fraction=0.2)  # 300 validation pairs: two parts of 128 and one of 44
     method, data = DIRECT[name](policy_fit=PreferenceFitConfig(steps=20)), env.preference_data()
     trained = method.train(TrainingInputs(env, data, ModelConfig(), 0.5, Monitor()))
@@ -130,7 +131,7 @@ BY_HAND = [
 
 
 @pytest.mark.parametrize(("method", "by_hand"), BY_HAND, ids=lambda x: type(x).__name__)
-def test_the_loss_of_a_method_is_its_formula_of_what_the_policy_gives(method, by_hand):
+def test_the_loss_of_a_method_is_its_formula(method, by_hand):
     """The reference is tilted, so that log-ratios and log-probabilities are not the same up to a constant."""
     policy = moved(environment(reference=Tilted(0.4)))
     pairs = policy.env.preference_data().train[:50]
@@ -193,7 +194,8 @@ def of_both(log_ratio, z):
     return kto_loss(log_ratio, torch.tensor([True, False]), z, 0.3, (1.5, 0.7)).mean(-1)
 
 
-def test_kto_compares_each_response_with_the_mean_over_prompts_with_the_responses_to_the_next():
+def test_the_reference_point_of_kto_is_of_mismatched_pairs():
+    """KTO compares each response with the mean over prompts with the responses to the next."""
     policy = moved(environment())
     pairs = written(policy, 6)
     points = []

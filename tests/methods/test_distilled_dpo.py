@@ -22,7 +22,7 @@ def environment(seeds=(0, 1), **changes):
     return SimplifiedEnvironment(3, 4, 2.0, **({"n_pairs": 200, "seeds": seeds} | changes))
 
 
-def test_the_policy_that_a_reward_is_implied_by_is_stationary_for_every_given_pair():
+def test_the_implied_policy_is_stationary_for_every_pair():
     """Its own implicit reward labels the pairs: not only the mean gradient is zero, that of each pair is."""
     log_ratio = torch.randn(2, 160, 2, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
     loss = labeled_dpo_loss(0.7 * log_ratio.detach(), log_ratio, beta=0.7).sum()
@@ -31,7 +31,7 @@ def test_the_policy_that_a_reward_is_implied_by_is_stationary_for_every_given_pa
     assert torch.autograd.grad(moved, log_ratio)[0].abs().mean() > 0.01
 
 
-def test_it_has_the_reward_model_of_rlhf_and_its_policy_follows_that_and_not_the_given_labels():
+def test_the_policy_follows_the_reward_model_of_rlhf():
     """Three labels in ten are flipped, so that the reward model of one seed and the labels of its pairs differ."""
     env, fit = environment(n_pairs=1000, labels=BradleyTerry(0.3)), PreferenceFitConfig(steps=400, learning_rate=3e-3)
     distilled, dpo = (run_condition(Condition(method, env)) for method in (DistilledDPO(SHORT, fit), DPO(fit)))
@@ -48,7 +48,7 @@ def test_it_has_the_reward_model_of_rlhf_and_its_policy_follows_that_and_not_the
     assert of_dpo < 0.75
 
 
-def test_a_seed_that_leaves_the_stack_keeps_its_own_reward_model():
+def test_a_seed_that_leaves_keeps_its_reward_model():
     quick = PreferenceFitConfig(steps=300, learning_rate=1e-2, validate_every=10, patience=3, batch_size=40)
     method = DistilledDPO(PreferenceFitConfig(steps=100), quick)
     among = run_condition(Condition(method, environment(seeds=(0, 1, 2, 3))))
@@ -69,7 +69,7 @@ def test_rewards_go_with_their_pairs():
     assert len(torch.unique(batch.rewards)) > 40
 
 
-def test_with_a_reward_of_the_policys_own_class_it_gives_back_what_it_was_fitted_to():
+def test_an_implicit_reward_gives_its_policy_back():
     """So two stages win nothing by themselves: labeled by the implicit reward of DPO's policy it is DPO's policy."""
     env = environment(n_pairs=4000)
     dpo = train_policy_with_dpo(env, settings=PreferenceFitConfig(steps=300, learning_rate=3e-3))
@@ -84,7 +84,8 @@ def test_with_a_reward_of_the_policys_own_class_it_gives_back_what_it_was_fitted
     assert (got - wanted).square().mean() < 0.02 * wanted.square().mean()
 
 
-def test_a_function_of_the_prompt_added_to_the_reward_changes_nothing():
+def test_a_reward_of_the_prompt_changes_nothing():
+    """A function of the prompt added to the reward changes nothing."""
     env = environment()
 
     class Shifted(RewardModel):

@@ -130,7 +130,8 @@ def test_k3_and_group_normalized_advantages_by_hand():
     assert torch.allclose(group_normalized_advantage(torch.tensor([1.0, 2.0, 6.0])), by_hand)
 
 
-def test_leave_one_out_advantage_subtracts_the_mean_of_the_others():
+def test_leave_one_out_advantages_by_hand():
+    """Leave one out advantage subtracts the mean of the others."""
     rewards = torch.tensor([[1.0, 2.0, 6.0], [0.0, 0.0, 3.0]])
     by_hand = [[1 - 4.0, 2 - 3.5, 6 - 1.5], [0 - 1.5, 0 - 1.5, 3 - 0.0]]
     assert torch.allclose(leave_one_out_advantage(rewards), torch.tensor(by_hand))
@@ -264,7 +265,8 @@ def test_dpo_is_stationary_at_the_optimum_of_the_environment():
     assert pairs.gradient(lambda c, r: dpo_loss(c, r, 0.5), optimum).abs().max() < 1e-6
 
 
-def test_sft_is_stationary_at_the_distribution_of_chosen_responses():
+def test_sft_is_stationary_at_the_chosen_distribution():
+    """SFT is stationary at the distribution of chosen responses."""
     pairs, _ = world()
     chosen = pairs.pairs.sum(-1)
     assert_zero_at_the_optimum_alone(

@@ -78,7 +78,8 @@ class Tabular:
         return self.log_prob.log_softmax(-1) - self.reference
 
 
-def test_the_exact_gradient_is_zero_at_the_closed_form_optimum_and_not_beside_it():
+def test_the_exact_gradient_is_zero_at_the_optimum_alone():
+    """The exact gradient is zero at the closed form optimum and not beside it."""
     env, beta = environment(seeds=(0, 1)), 0.5
     x = env.prompts("test", 5)
     optimum = env.optimal_log_prob(beta, x, env.all_responses().expand(2, 5, -1, -1))
@@ -107,7 +108,7 @@ def test_the_expectations_are_the_value_of_the_policy():
     ],
     ids=str,
 )
-def test_the_first_gradient_on_a_batch_is_the_exact_one_in_the_mean(optimizer, factor):
+def test_the_mean_first_gradient_is_the_exact_one(optimizer, factor):
     """GRPO's without its KL loss, shrunk because a group's mean has the sample in it; PPO's at any value network."""
     policy, beta = moved(PolicyModel(environment())), 1e-9 if getattr(optimizer, "kl", "") == "loss" else 0.5
     x, estimates = policy.env.prompts("test", 4), []
@@ -124,7 +125,8 @@ def test_the_first_gradient_on_a_batch_is_the_exact_one_in_the_mean(optimizer, f
     assert z.square().mean() < 2.5  # its entries are far from independent
 
 
-def test_the_baseline_of_reinforce_is_the_mean_of_all_others_of_the_batch():
+def test_the_baseline_of_reinforce_is_of_the_batch():
+    """The baseline of REINFORCE is the mean of all others of the batch."""
     policy, beta = moved(PolicyModel(environment(seeds=(0, 1)))), 0.5
     made = batch(policy, policy.env.prompts("test", 3), 0, policy.env.reward)
     penalized = (made.rewards - beta * made.log_ratio).detach()
@@ -133,7 +135,8 @@ def test_the_baseline_of_reinforce_is_the_mean_of_all_others_of_the_batch():
     assert torch.allclose(Reinforce().loss(made, beta), by_hand, atol=1e-5)
 
 
-def test_the_value_network_of_ppo_descends_half_the_squared_difference_from_the_returns():
+def test_the_value_loss_of_ppo_is_half_a_square():
+    """The value network of PPO descends half the squared difference from the returns."""
     policy, beta = moved(PolicyModel(environment(seeds=(0, 1)))), 0.5
     made = batch(policy, policy.env.prompts("test", 3), 0, policy.env.reward)
     x, y = made.prompts, made.responses
@@ -147,7 +150,7 @@ def test_the_value_network_of_ppo_descends_half_the_squared_difference_from_the_
 
 
 @pytest.mark.parametrize("optimizer", [RLOO(), Reinforce(), PPO(gae_lambda=1.0), PPO(gae_lambda=0.5)], ids=str)
-def test_a_function_of_the_prompt_added_to_the_reward_changes_nothing_in_the_mean(optimizer):
+def test_a_reward_of_the_prompt_changes_no_mean(optimizer):
     """Over all responses of the reference policy, each written once: then the mean of a batch is the expectation."""
     env = environment(seeds=(0, 1))
     policy, x = PolicyModel(env), env.prompts("test", 5)
@@ -170,7 +173,8 @@ def test_a_function_of_the_prompt_added_to_the_reward_changes_nothing_in_the_mea
 @pytest.mark.parametrize(
     "optimizer", [RLOO(), GRPO(), GRPO(normalize_std=False), GRPO(kl="reward"), ExactGradient()], ids=str
 )
-def test_a_function_of_the_prompt_added_to_the_reward_changes_nothing(optimizer):
+def test_a_reward_of_the_prompt_changes_nothing(optimizer):
+    """A function of the prompt added to the reward changes nothing."""
     policy = moved(PolicyModel(environment()))
     x, true = policy.env.prompts("test", 4), policy.env.reward
 
@@ -186,7 +190,8 @@ def test_a_function_of_the_prompt_added_to_the_reward_changes_nothing(optimizer)
 
 
 @pytest.mark.parametrize("optimizer", [PPO(), GRPO()], ids=lambda o: type(o).__name__)
-def test_clipping_changes_nothing_in_the_first_step_on_a_batch_and_something_later(optimizer):
+def test_clipping_begins_with_the_second_epoch(optimizer):
+    """Clipping changes nothing in the first step on a batch and something later."""
     policy = moved(PolicyModel(environment()))
     x, gradients = policy.env.prompts("test", 4), []
     start = {name: p.detach().clone() for name, p in policy.parameters.items()}
@@ -228,7 +233,8 @@ def test_at_lambda_one_advantages_are_returns_less_values():
     assert torch.allclose(generalized_advantage(rewards, values, 1.0), returns - values)
 
 
-def test_group_normalized_advantages_have_mean_zero_and_deviation_one():
+def test_group_normalized_advantages_are_standardized():
+    """Group normalized advantages have mean zero and deviation one."""
     rewards = 5 + 3 * torch.randn(10, 8, dtype=torch.float64)
     scaled = group_normalized_advantage(rewards, eps=0.0)
     assert torch.allclose(scaled.mean(-1), torch.zeros(10, dtype=torch.float64), atol=1e-12)
@@ -238,7 +244,8 @@ def test_group_normalized_advantages_have_mean_zero_and_deviation_one():
     assert (group_normalized_advantage(torch.ones(2, 4)) == 0).all(), "equal rewards"
 
 
-def test_k3_has_the_mean_of_the_kl_divergence_and_the_mean_gradient_of_the_other_one():
+def test_k3_has_the_value_of_one_kl_and_the_slope_of_another():
+    """K3 has the mean of the KL divergence and the mean gradient of the other one."""
     logits = torch.randn(2, 6, dtype=torch.float64)
     reference, free = logits[0].log_softmax(-1), logits[1].requires_grad_(True)
     log_prob = free.log_softmax(-1)
@@ -253,7 +260,7 @@ def test_k3_has_the_mean_of_the_kl_divergence_and_the_mean_gradient_of_the_other
     assert torch.allclose(of_k3, of_other)
 
 
-def test_the_kl_loss_of_grpo_is_of_each_next_token_the_other_way_round_after_what_the_policy_wrote():
+def test_the_kl_loss_of_grpo_is_of_each_next_token():
     """Its mean is KL(pi || ref) of responses, its mean gradient not that of KL(ref || pi) of responses."""
     policy = moved(PolicyModel(environment(reference=Tilted(0.4))), 0.6)
     env, x = policy.env, policy.env.prompts("test", 2)
@@ -299,7 +306,7 @@ class TokenTable:
     ],
     ids=str,
 )
-def test_the_closed_form_optimum_is_stationary_for_grpo_with_the_kl_term_in_the_reward_alone(optimizer, is_stationary):
+def test_grpo_has_the_optimum_with_kl_in_the_reward_alone(optimizer, is_stationary):
     """Its expected gradient, over all groups of three responses."""
     rewards, beta = torch.tensor([0.3, -1.0, 1.5, 0.2], dtype=torch.double), 0.5
     log_prob = (rewards / beta).log_softmax(0)
@@ -334,7 +341,8 @@ def test_the_rewards_of_tokens_add_up_to_the_penalized_reward():
     assert torch.allclose(total, rewards - 0.5 * log_ratio.sum(-1), atol=1e-5)
 
 
-def test_a_value_is_zero_at_the_start_and_depends_on_earlier_tokens_alone():
+def test_values_start_at_zero_and_read_earlier_tokens():
+    """A value is zero at the start and depends on earlier tokens alone."""
     env = environment()
     x, every = env.prompts("test", 2), env.all_responses().expand(1, 2, -1, -1)
     assert (ValueModel.beside(PolicyModel(env)).values(x, every) == 0).all()

@@ -17,7 +17,8 @@ def best_of(probs, rewards, samples):
 
 
 @pytest.mark.parametrize(("iterations", "samples"), [(1, 2), (2, 2), (1, 4)])
-def test_each_iteration_comes_to_the_best_of_k_of_the_policy_before(iterations, samples):
+def test_an_iteration_reaches_the_best_of_k(iterations, samples):
+    """Each iteration comes to the best of k of the policy before."""
     env = SimplifiedEnvironment(2, 2, vocab_size=4, seeds=(0,))
     responses = torch.cartesian_prod(*2 * [torch.arange(4)])
     rewards = torch.randn(16, generator=torch.Generator().manual_seed(0))
@@ -48,7 +49,8 @@ def reached(**settings):
     return policy_value(policy, 0.5, env.prompts("test", 50), Evaluation())
 
 
-def test_without_a_kl_term_more_iterations_and_more_samples_move_it_further():
+def test_iterations_and_samples_move_the_policy():
+    """Without a KL term more iterations and more samples move it further."""
     few, many, picky = (
         reached(steps=steps, steps_per_iteration=100, samples_per_prompt=samples)
         for steps, samples in [(100, 2), (500, 2), (100, 8)]

@@ -73,7 +73,7 @@ def test_rl_on_the_true_reward_reaches_the_closed_form_optimum():
     assert total_variation < 0.1
 
 
-def test_dpo_with_very_many_pairs_and_no_gap_reaches_the_optimum():
+def test_dpo_with_many_pairs_and_no_gap_reaches_the_optimum():
     env = environment(1.0, n_pairs=40000)
     policy = train_policy_with_dpo(env, settings=PreferenceFitConfig(steps=1500, learning_rate=3e-3))
     assert (normalized_value(policy) > 0.97).all()
@@ -106,7 +106,7 @@ def test_a_seed_alone_equals_that_seed_among_others(method):
     assert not torch.allclose(alone["hidden0.weight"][0], among["hidden0.weight"][8], atol=0.1)
 
 
-def test_a_seed_that_leaves_the_stack_changes_no_bit_of_the_others():
+def test_a_seed_that_leaves_changes_no_bit_of_others():
     """Seeds that stop early are cut out of the stack; the rest trains on as if they were still there."""
     quick = PreferenceFitConfig(steps=300, learning_rate=1e-2, validate_every=10, patience=3)
     alone = [train_policy_with_dpo(environment(seeds=(seed, 99)), settings=quick) for seed in range(4)]
@@ -152,7 +152,8 @@ class Curves(Monitor):
         return list(zip(*heard, strict=True))
 
 
-def test_the_weights_kept_are_those_of_the_best_validation_loss_of_each_seed():
+def test_the_result_is_the_best_checkpoint_of_each_seed():
+    """The weights kept are those of the best validation loss of each seed."""
     env, curves = environment(seeds=(0, 1, 2, 3), n_pairs=120), Curves()
     settings = PreferenceFitConfig(steps=400, learning_rate=1e-2, validate_every=10, patience=4)
     policy = train_policy_with_dpo(env, settings=settings, monitor=curves)
@@ -191,7 +192,8 @@ def test_a_constant_reward_leaves_the_policy_at_the_reference():
     assert (value.kl < 1e-2).all()
 
 
-def test_the_learning_rate_warms_up_and_falls_along_a_half_cosine():
+def test_the_learning_rate_schedule():
+    """The learning rate warms up and falls along a half cosine."""
     settings = OptimizerConfig(steps=110, learning_rate=0.2, warmup_steps=10)
     assert settings.schedule(0) == pytest.approx(0.02)
     assert settings.schedule(9) == pytest.approx(0.2)

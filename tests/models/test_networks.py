@@ -431,7 +431,7 @@ def test_without_gap_and_prefix_the_loss_is_that_of_dpo():
 @pytest.mark.parametrize("beta", [0.5, 0.3])
 def test_fitting_an_implicit_reward_is_dpo(network, beta):
     """The same losses and the same weights for the same seed: bit for bit where beta is a power of two."""
-    env, settings = environment(), PreferenceFitConfig(steps=50, batch_size=40, validate_every=10)
+    env, settings = environment(), PreferenceFitConfig(steps=20, batch_size=40, validate_every=10)
     model = ModelConfig(network, RewardModelConfig(reads="tokens", head="implicit"))
     policy = train_policy_with_dpo(env, beta=beta, model=model, settings=settings)
     reward_model = train_reward_model(env, beta=beta, model=model, settings=settings)
@@ -445,7 +445,7 @@ def test_fitting_an_implicit_reward_is_dpo(network, beta):
 @every_network
 @every_head
 def test_every_network_and_head_trains_alone_and_in_a_stack(network, head):
-    rlhf = RLHF(PreferenceFitConfig(steps=50, learning_rate=1e-2), RLOO(steps=20, prompts_per_step=8))
+    rlhf = RLHF(PreferenceFitConfig(steps=30, learning_rate=2e-2, batch_size=64), RLOO(steps=10, prompts_per_step=8))
     model = ModelConfig(network, RewardModelConfig(HEADS[head], head))
     results = []
     for stack in ((7, 3), (7,)):
@@ -467,7 +467,7 @@ def test_every_network_and_head_trains_alone_and_in_a_stack(network, head):
 @every_network
 def test_dpo_improves_every_network(network):
     env = environment(1.0, n_pairs=1000)
-    trained = DPO(PreferenceFitConfig(steps=100, learning_rate=1e-2)).train(
+    trained = DPO(PreferenceFitConfig(steps=60, learning_rate=2e-2, batch_size=64)).train(
         TrainingInputs(env, env.preference_data(), ModelConfig(network), 0.5, Monitor())
     )
     value = policy_value(trained.policy, 0.5, env.prompts("evaluation", 50), Evaluation()).value
