@@ -24,6 +24,9 @@ CONF = Path(__file__).parent.parent / "conf"
 #: Options that are chosen on top of another group's option: by default no file has them.
 BELOW = {"method/rl": "method=rlhf"}
 
+#: Folders whose files nobody chooses: files of another group include them.
+INCLUDED = {"method/fit"}
+
 
 def inserted(page):
     """Returns the text of a page with every `<!-- keys: NAME -->` replaced by the tables that it names."""
@@ -47,8 +50,8 @@ def options(group):
 
 
 def groups():
-    """Returns every group of `conf/`: the folders that hold YAML files."""
-    return sorted({str(path.parent.relative_to(CONF)) for path in CONF.rglob("*/*.yaml")})
+    """Returns every group of `conf/`: the folders that hold YAML files to choose from."""
+    return sorted({str(path.parent.relative_to(CONF)) for path in CONF.rglob("*/*.yaml")} - INCLUDED)
 
 
 def option(path):

@@ -120,10 +120,6 @@ class Environment(Component, ABC):
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        # Methods that have another name today
-        for old, new in (("read", "tokens_to_content"), ("write", "content_to_tokens")):
-            if hasattr(cls, old):
-                raise TypeError(f"{cls.__name__}.{old}: this method of an environment is named {new}; rename it")
         # The conditionals of a parent hold only while no class below it, mixins included, redefines their source
         names = {"tokens_to_content", "reference_log_probs", "reference_conditionals"}
         last = next(vars(parent) for parent in cls.__mro__ if names & vars(parent).keys())
