@@ -138,10 +138,12 @@ def test_damaged_results_are_named_and_the_rest_is_drawn(trained, tmp_path):
     output = run("plot", cwd=tmp_path)
     for folder in ("rlhf-gap", "dpo-gap"):
         assert f"{found[folder].name}/results.csv: cannot be read" in output
-    assert f"{found['dpo-my_gap'].name}/status.json: cannot be read; its 2 finished seeds are drawn" in output
-    assert f"{found['rlhf-no_gap'].name}: the last run is not over; its 2 finished seeds are drawn" in output
-    assert "dpo-empty-12345678: holds no results.csv, left out" in output
-    assert "dpo no_gap" in output.replace("  ", " ")
+    assert f"{found['dpo-my_gap'].name}/status.json: cannot be read" in output
+    assert f"{found['rlhf-no_gap'].name}: " in output
+    assert "dpo-empty-12345678: " in output
+    summary = pd.read_csv(tmp_path / "outputs" / "default" / "summary.csv")
+    drawn = summary[summary.seeds == 2]
+    assert {("dpo", "my_gap"), ("dpo", "no_gap"), ("rlhf", "no_gap")} == {*zip(drawn.method, drawn.env, strict=True)}
 
 
 def test_an_option_may_be_called_na(tmp_path):
@@ -149,17 +151,17 @@ def test_an_option_may_be_called_na(tmp_path):
     (tmp_path / "my_conf" / "env").mkdir(parents=True)
     (tmp_path / "my_conf" / "env" / "NA.yaml").write_text("complexity_factor: 2.5\n")
     run("train", "--config-dir", "my_conf", "-m", "method=dpo", "env=NA,gap", "beta=0.5,0.6", *TINY, cwd=tmp_path)
-    output = run("plot", cwd=tmp_path)
-    rows = [line.split() for line in output.splitlines() if line.startswith("   dpo")]
-    assert [env for _, env, *_ in rows] == ["NA", "NA", "gap", "gap"]
+    run("plot", cwd=tmp_path)
     study = tmp_path / "outputs" / "default"
+    summary = pd.read_csv(study / "summary.csv", keep_default_na=False)
+    assert list(summary.env) == ["NA", "NA", "gap", "gap"]
     damaged = sorted(study.glob("dpo-gap-*"))
     for folder, key in zip(damaged, ("beta", "env.complexity_factor"), strict=True):
         table = pd.read_csv(folder / "results.csv", dtype=str, keep_default_na=False)
         table.assign(**{key: "abc"}).to_csv(folder / "results.csv", index=False)
     output = run("plot", cwd=tmp_path)
     for folder, key in zip(damaged, ("beta", "env.complexity_factor"), strict=True):
-        assert f"{folder.name}/results.csv: cannot be read (column {key}: could not convert" in output
+        assert f"{folder.name}/results.csv: cannot be read (column {key}: " in output
 
 
 def test_plot_clears_away_what_a_killed_one_has_left(trained, tmp_path):
@@ -176,10 +178,8 @@ def test_any_method_of_a_study_can_be_the_baseline(trained, tmp_path):
     output = run("plot", "baseline=rlhf", cwd=tmp_path)
     assert "dpo - rlhf" in output
     assert "rlhf - dpo" not in output
-    told = "baseline=rlfh: must be one of the study's: dpo, rlhf"
-    assert run("plot", "baseline=rlfh", cwd=tmp_path, code=2).splitlines()[1].strip() == told
-    told = "method: is no group of this command, see --help"
-    assert run("plot", "method=dpo", cwd=tmp_path, code=2).splitlines()[1].strip() == told
+    for argument, problem in (("baseline=rlfh", "baseline=rlfh: "), ("method=dpo", "method: ")):
+        assert run("plot", argument, cwd=tmp_path, code=2).splitlines()[1].strip().startswith(problem)
     assert "report.html" in run("plot", "~baseline", cwd=tmp_path)
 
 
@@ -270,7 +270,7 @@ ABSTRACT = "alignsim.methods.direct.DirectMethod"
         (["--nope"], ["command line"]),
         (["output_dir="], ["output_dir="]),
         (["method=best_of_n", "method.n=1000000"], ["method.n=1000000"]),
-        (["~beta.x"], ["configuration"]),
+        (["~beta.x"], ["~beta.x"]),
         (["~env"], ["~env"]),
         (["beta=${nowhere}"], ["configuration"]),
         (["--config-dir", "nowhere"], ["--config-dir=nowhere"]),
