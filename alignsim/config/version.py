@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import metadata
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 
 
 def package_versions(*packages: str) -> dict[str, str]:
