@@ -143,7 +143,7 @@ def test_damaged_results_are_named_and_the_rest_is_drawn(trained, tmp_path):
     assert "dpo-empty-12345678: " in output
     summary = pd.read_csv(tmp_path / "outputs" / "default" / "summary.csv")
     drawn = summary[summary.seeds == 2]
-    assert {("dpo", "my_gap"), ("dpo", "no_gap"), ("rlhf", "no_gap")} == {*zip(drawn.method, drawn.env, strict=True)}
+    assert {("dpo", "my_gap"), ("dpo", "no_gap"), ("rlhf", "no_gap")} <= {*zip(drawn.method, drawn.env, strict=True)}
 
 
 def test_an_option_may_be_called_na(tmp_path):
