@@ -40,6 +40,8 @@ def test_every_training_command_in_the_texts_is_a_good_one(command, folder_of_ex
         arguments[arguments.index("--config-dir") + 1] = str(folder_of_examples)
     elif "=my_" in command:
         arguments += ["--config-dir", str(folder_of_examples)]
+    if "experiment=tune" in arguments and "hydra/sweeper=optuna_search" not in arguments:
+        arguments.append("search.num_trials=1")  # whether the other trials are good is the business of tests/cli
     try:
         checked_command_line(arguments, "train", load)
     except ConfigurationError as refusal:  # an extra that this environment lacks

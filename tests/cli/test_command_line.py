@@ -291,7 +291,7 @@ def test_bad_input_is_refused_by_key_and_value(arguments, refused):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["method.learning_rate=1"], "did you mean method.rl.learning_rate or method.reward_fit.learning_rate?"),
+        (["method.learning_rate=1"], "did you mean method.reward_fit.learning_rate or method.rl.learning_rate?"),
         (["method.rl=ppo"], "is chosen with method/rl=ppo; method/rl has exact, grpo, ppo, reinforce, rloo"),
         (["-m", "method=dpo,rlhf", "method.rl.steps=0"], "keys of method: beta, policy_fit (with method=dpo)"),
         (["-m", "beta=interval(0.1,1)"], "an interval needs search.num_trials=N"),

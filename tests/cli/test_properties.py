@@ -83,7 +83,7 @@ def assert_short_and_clear(refusal):
     assert all(len(line) < 500 and line.isprintable() for line in lines)
 
 
-RELAXED = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+RELAXED = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 MANY = settings(RELAXED, max_examples=300)
 
 
@@ -127,7 +127,7 @@ def assert_file_valid_or_refused(group, content):
         assert_valid_or_refused(["--config-dir", folder, f"{group}=mine"])
 
 
-@settings(RELAXED, max_examples=100)
+@settings(RELAXED, max_examples=50)
 @given(st.dictionaries(st.one_of(st.sampled_from(KEYS), st.text(max_size=8)), PLAIN, max_size=5))
 def test_any_plain_values_are_valid_or_refused(values):
     try:

@@ -144,7 +144,7 @@ def test_draws_can_be_written_down():
 
 
 def test_tuning_gives_every_method_the_same_number_of_trials():
-    draws = 3
+    draws = 2
     found = line("-m", "experiment=tune", f"search.num_trials={draws}").jobs
     trials = Counter(job.choices["method"] for job in found)
     assert set(trials) == METHODS

@@ -27,6 +27,7 @@ def report():
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_json_has_every_field(report):
     (row,) = report["steps"]
     for spread in [
@@ -40,6 +41,7 @@ def test_json_has_every_field(report):
     assert report["machine"]["threads"] == 1
 
 
+@pytest.mark.slow
 def test_ratios_are_of_the_rates(report):
     (row,) = report["steps"]
     rate = row["seed_steps_per_second"]["median"]
@@ -48,6 +50,7 @@ def test_ratios_are_of_the_rates(report):
         assert row[f"times_{way}"] == pytest.approx(rate / row[way]["seed_steps_per_second"]["median"])
 
 
+@pytest.mark.slow
 def test_people_read_the_same(report):
     assert "RL step" in text(report)
     assert f"{report['steps'][0]['times_plain']:.2f}" in text(report)
