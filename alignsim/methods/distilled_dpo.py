@@ -32,7 +32,7 @@ class DistilledDPO(TwoStageMethod):
 
     Attributes:
         policy_fit: how the policy is fitted to the reward model's labels; those of validation pairs decide when to
-        stop.
+            stop.
     """
 
     policy_fit: PreferenceFitConfig = yaml_default("method/distilled_dpo", "policy_fit", PreferenceFitConfig)

@@ -31,8 +31,7 @@ class OnlinePairsConfig(OnPolicyConfig):
 
     Attributes:
         prompts_per_step: fresh prompts in a step, one pair for each.
-        labels: `sampled` from the Bradley-Terry model, or `expected`: the mean of the loss over both labels. The two
-        are
+        labels: `sampled` from the Bradley-Terry model, or `expected`: the mean of the loss over both labels. The two are
             equal on average; the second has less noise, but needs a labeler that gives probabilities.
     """
 

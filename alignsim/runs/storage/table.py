@@ -60,7 +60,7 @@ def parse_results(content: bytes) -> Table:
     """The rows in the bytes of a `results.csv`, of whatever version.
 
     Raises:
-        DamagedError: they are not whole.
+        CorruptFileError: they are not whole.
     """
     try:
         text = content.decode("utf-8")
@@ -89,7 +89,7 @@ def read_frame(path: Path) -> pd.DataFrame:
     """A CSV file of seeds as a table of text, every cell as it was written.
 
     Raises:
-        DamagedError: it is not one.
+        CorruptFileError: it is not one.
     """
     import pandas as pd
 

@@ -29,7 +29,7 @@ def read_weights(path: Path) -> dict[str, Any]:
     """The weights of some seeds: `seeds` and, for each model, its parameters (S, ...).
 
     Raises:
-        DamagedError: they are not what was saved.
+        CorruptFileError: they are not what was saved.
     """
     import torch
 
