@@ -88,7 +88,7 @@ class Method(Component, ABC):
     """A method is a frozen dataclass whose fields are its configuration; `train` carries it out."""
 
     @abstractmethod
-    def train(self, task: TrainingInputs) -> TrainingResult:
+    def train(self, inputs: TrainingInputs) -> TrainingResult:
         """Train on every seed of the environment at once."""
 
 

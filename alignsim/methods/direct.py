@@ -51,16 +51,16 @@ class DirectMethod(Method):
         """
         return policy.log_ratio(prompts, responses)
 
-    def train(self, task: TrainingInputs) -> TrainingResult:
+    def train(self, inputs: TrainingInputs) -> TrainingResult:
         """Fit a fresh policy to the pairs; the weights of each seed's best validation loss are kept."""
-        policy, beta = task.model.new_policy(task.env), self.beta_of_loss(task.beta)
+        policy, beta = inputs.model.new_policy(inputs.env), self.beta_of_loss(inputs.beta)
         fit_to_preferences(
             policy,
             lambda policy, pairs: self._checked(self.loss(policy, pairs, beta), pairs),
-            task.data,
+            inputs.data,
             self.policy_fit,
             stage=self.stage,
-            monitor=task.monitor,
+            monitor=inputs.monitor,
         )
         return TrainingResult(policy, fitted(policy), lambda prompts, responses: self.score(policy, prompts, responses))
 
