@@ -121,7 +121,7 @@ def seeds_that_count(table: Table, seeds: Sequence[int]) -> list[int]:
 
 
 def mean_regret(table: Table, seeds: Sequence[int]) -> float:
-    """Mean regret of some seeds; NaN where one diverged: what it is left with says nothing of the condition."""
+    """Mean regret of some seeds; NaN where one diverged, because its remaining weights say nothing of the condition."""
     if len(seeds_that_count(table, seeds)) < len(seeds):
         return float("nan")
     regrets = table.measure("regret")
