@@ -1,4 +1,4 @@
-"""What two-stage methods share: a reward model is fitted to the pairs, and the second stage learns from it alone."""
+"""The base of two-stage methods: a reward model is fitted to the pairs, and the second stage learns from it alone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TwoStageMethod(Method):
 
     @abstractmethod
     def policy_for(self, reward_model: RewardModel, inputs: TrainingInputs) -> Policy:
-        """The second stage: a policy for the learned reward, which is only evaluated."""
+        """The second stage: a policy for the learned reward. The reward model is evaluated and not trained any more."""
 
     def train(self, inputs: TrainingInputs) -> TrainingResult:
         """Fit a reward model to the pairs, then make a policy for it."""
