@@ -18,7 +18,7 @@ else:
     class _Lazy(ModuleType):
         def __getattr__(self, name: str) -> Any:
             attribute = getattr(import_module(self.__name__), name)
-            setattr(self, name, attribute)  # the next use is an ordinary attribute look-up
+            setattr(self, name, attribute)  # the next use is an ordinary attribute lookup
             return attribute
 
     numpy, torch = _Lazy("numpy"), _Lazy("torch")

@@ -1,7 +1,7 @@
 """Checking a command line before anything runs: every problem of every job of a sweep, at once.
 
 Hydra stops at the first unknown key or option and leaves values unchecked. Here each job is composed and checked
-against the schemas first; Hydra then runs a command line that is known to be good.
+against the schemas first; Hydra then runs a valid command line.
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ from alignsim.runs.train_config import GROUPS
 
 @dataclass(frozen=True)
 class CommandLine:
-    """A command line that is known to be good.
+    """A checked command line.
 
     Attributes:
-        arguments: as Hydra should get them.
-        runs: False where it asks for help or for the configuration only.
+        arguments: its arguments, as Hydra gets them.
+        runs: whether it runs jobs; False where it asks only for help or for the configuration.
         multirun: whether it is a sweep.
-        jobs: what it runs.
-        planned: False where a sweeper of Hydra's decides its jobs as it goes; `jobs` are then two possible ones.
-        narrowed: whether it says otherwise of something that a preset sweeps.
+        jobs: the jobs that it runs.
+        planned: whether its jobs are known beforehand. If not, another sweeper of Hydra chooses them as it goes, and
+            `jobs` are two possible ones.
+        narrowed: whether it sets a key that a preset sweeps.
     """
 
     arguments: list[str]
@@ -53,7 +54,7 @@ class CommandLine:
 def checked_command_line(
     arguments: list[str], config_name: str, read: Callable[[Mapping[str, Any]], object]
 ) -> CommandLine:
-    """The jobs of a command line, once every one of them is known to be good.
+    """Check every job of a command line.
 
     Plain overrides become `++key=value`, so that a knob which a user's YAML file leaves at its default can be
     changed as any other; whether a key exists is for the schemas to say.
@@ -61,7 +62,7 @@ def checked_command_line(
     Args:
         arguments: as the user gave them, without the program's name.
         config_name: the primary configuration.
-        read: turns plain values into a configuration; raises ConfigurationError where they are no good.
+        read: turns plain values into a configuration; raises ConfigurationError where they are invalid.
 
     Raises:
         ConfigurationError: with every problem of every job.
@@ -104,7 +105,7 @@ class _LineCheck:
     """The check of one command line: problems are collected, never raised one by one.
 
     Args:
-        composition: what its jobs compose to.
+        composition: composes its jobs.
         multirun: whether it is a sweep.
         typed: its overrides as the user typed them.
     """
@@ -127,7 +128,7 @@ class _LineCheck:
         self._objections = Objections(composition, multirun, self.planned)
 
     def check(self) -> tuple[dict[str, list[str]], list[CheckedJob]]:
-        """For each argument that was typed, those that Hydra should get; and the jobs, or two of them.
+        """For each typed argument, the arguments that Hydra gets; and the checked jobs, all or two possible ones.
 
         Raises:
             ConfigurationError: with every problem of every job.

@@ -1,4 +1,4 @@
-"""What the YAML files hold and what a job composes to: calls of Hydra, whose errors become problems."""
+"""Composes the configuration of a job from YAML files and overrides by Hydra, whose errors become problems."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from alignsim.config.renames import new_keys
 
 @dataclass(frozen=True)
 class CheckedJob:
-    """A job that is known to be good.
+    """A job whose configuration is valid.
 
     Attributes:
-        overrides: as Hydra should get them.
+        overrides: its overrides, as Hydra gets them.
         choices: the chosen option of each group.
-        config: what checking its plain values gave.
+        config: the checked configuration.
     """
 
     overrides: list[str]
@@ -52,12 +52,12 @@ def plain_values(config: DictConfig) -> dict[str, Any]:
 
 
 class Composition:
-    """What overrides compose to, within `initialize_config_dir`; what the same groups compose to is read once.
+    """Composes overrides, within `initialize_config_dir`. Jobs that choose the same groups share one composition.
 
     Args:
         config_name: the primary configuration.
         search_path: overrides that say where else YAML files are.
-        read: turns plain values into a configuration; raises ConfigurationError where they are no good.
+        read: turns plain values into a configuration; raises ConfigurationError where they are invalid.
     """
 
     def __init__(self, config_name: str, search_path: list[str], read: Callable[[Mapping[str, Any]], object]) -> None:
@@ -99,14 +99,14 @@ class Composition:
         return override.type == OverrideType.CHANGE and not hydras and not self.options(key)
 
     def with_hydras_part(self, lines: list[str]) -> DictConfig | None:
-        """What overrides compose to, with the settings of Hydra itself; None where they do not."""
+        """The composed configuration with the settings of Hydra itself; None where it cannot be composed."""
         try:
             return self._composed(tuple(lines))
         except Exception:  # composing the jobs will show why
             return None
 
     def _composed(self, lines: tuple[str, ...]) -> DictConfig:
-        """What overrides without plain values compose to, with the settings of Hydra itself, composed once."""
+        """The composed configuration of overrides without plain values, with the settings of Hydra itself; cached."""
         if lines not in self._bases:
             overrides = [*self._search_path, *lines]
             self._bases[lines] = compose(self._config_name, overrides=overrides, return_hydra_config=True)
@@ -125,7 +125,7 @@ class Composition:
         return config, choices
 
     def examine(self, job: list[str]) -> CheckedJob | list[Problem]:
-        """A job, once it is known to be good, or what is wrong with it."""
+        """The checked job, or its problems."""
         try:
             config, choices = self.compose(job)
             return CheckedJob(job, choices, self._read(plain_values(config)))

@@ -34,24 +34,24 @@ class Terminated(KeyboardInterrupt):
 
 
 def train() -> None:
-    """Train what the command line says: `python scripts/train.py --help`."""
+    """The command `python scripts/train.py`: train the conditions of the command line."""
     with _errors_as_exit_codes(), _stopped_by_sigterm():
-        if _migrates(sys.argv[1:]):
+        if _has_migrated(sys.argv[1:]):
             return
         share_config_store()
         line = checked_command_line(sys.argv[1:], "train", load)
         if not line.runs:
-            hydra_main("train", line.arguments, _nothing)()
+            hydra_main("train", line.arguments, _do_nothing)()
             return
-        from alignsim.cli.train import run_command  # which imports all that training needs
+        from alignsim.cli.train import run_command  # imports everything that training needs
 
         command = shlex.join(["train", *sys.argv[1:]])
         if not run_command(line, command):
             sys.exit(1)
 
 
-def _migrates(arguments: list[str]) -> bool:
-    """Whether a command rewrites YAML files, which is done then; exit code 1 where something is left to the user."""
+def _has_migrated(arguments: list[str]) -> bool:
+    """Rewrite YAML files if the command asks for it. Returns whether it did; exits with 1 if it did a part."""
     if not any(argument.startswith("migrate=") for argument in arguments):
         return False
     from alignsim.cli.migrate import migrate
@@ -61,12 +61,12 @@ def _migrates(arguments: list[str]) -> bool:
     return True
 
 
-def _nothing(values: DictConfig) -> None:
-    """Do nothing: the task where Hydra only shows something."""
+def _do_nothing(values: DictConfig) -> None:
+    """The task of a command for which Hydra only prints help or a configuration."""
 
 
 def plot() -> None:
-    """Draw a study: `python scripts/plot.py --help`."""
+    """The command `python scripts/plot.py`: judge and draw a study."""
     with _errors_as_exit_codes():
         share_config_store()
         line = checked_command_line(sys.argv[1:], "plot", existing_study)
@@ -140,7 +140,7 @@ def _plot_study(values: DictConfig) -> None:
 
     settings = plain_values(values)
     changed = [f"{key}={value}" for key, value in settings.items() if value != getattr(PlotSettings(), key)]
-    with _errors_as_exit_codes():  # here already, because Hydra would add a line of its own
+    with _errors_as_exit_codes():  # inside Hydra too, which would add a line of its own to an error
         folder = existing_study(settings)
         if not report_study(folder, shlex.join(["plot", *changed]), PlotSettings(**settings).baseline):
             sys.exit(1)

@@ -67,14 +67,14 @@ def rows(schema: type, values: Mapping[str, Any] | None = None, yaml: str = "", 
 
 def _rows(schema: type, values: Mapping[str, Any], comments: Mapping[str, str], path: str, prefix: str) -> list[Row]:
     hints, meanings = get_type_hints(schema, include_extras=True), attribute_docs(schema)
-    rows: list[Row] = []
+    all_rows: list[Row] = []
     for field in dataclasses.fields(schema):
         if field.name not in knobs(schema):
             continue
         key, hint = f"{path}{field.name}", _Hint(hints[field.name])
         value = values.get(field.name, _default(field))
         block = _class_of_block(value, hint)
-        rows.append(
+        all_rows.append(
             Row(
                 f"{prefix}{key}",
                 meanings.get(field.name) or comments.get(key) or _summary(block),
@@ -85,8 +85,8 @@ def _rows(schema: type, values: Mapping[str, Any], comments: Mapping[str, str], 
             )
         )
         if block is not None:
-            rows += _rows(block, _values_below(value), comments, f"{key}.", prefix)
-    return rows
+            all_rows += _rows(block, _values_below(value), comments, f"{key}.", prefix)
+    return all_rows
 
 
 class _Hint:

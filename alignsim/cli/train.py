@@ -27,8 +27,8 @@ def run_command(line: CommandLine, command: str) -> bool:
     """Train what a command line says, and print how it went.
 
     Args:
-        line: as it was checked.
-        command: what the user typed.
+        line: the checked command line.
+        command: what the user typed, for the record.
 
     Returns:
         Whether nothing failed.
@@ -65,14 +65,14 @@ class _RunJob(SweepTask):
 
     def __init__(self, sweep: Sweep) -> None:
         super().__init__(sweep)
-        # of the conditions that were checked; a job of a sweeper that decides as it goes has none
+        # Digests of the checked conditions; a sweeper that chooses its jobs as it goes has none
         self._digests = {job.key: job.config.digest for job in sweep.jobs.values()}
 
     def __call__(self, values: DictConfig) -> JobResult:
-        """Run the job of these values; it fails where they are another condition than the one that was checked."""
+        """Run the job of these values; it fails where they give another condition than the checked one."""
         job, worker = _composed_job(values), self.worker
         digest = self._digests.get(job.key, job.config.digest)
-        job = worker.short(job)
+        job = worker.without_common_changes(job)
         if digest != job.config.digest:
             note = f"composed to condition {job.config.hash}, but {digest[:8]} was checked: did a YAML file change?"
             return worker.end(job.result("failed", note))
@@ -92,7 +92,11 @@ def _composed_job(values: DictConfig) -> Job:
 
 
 def _plan(sweep: Sweep, line: CommandLine) -> None:
-    """Give the sweep its jobs, as far as they are known before they run."""
+    """Plan the jobs of the sweep, as far as they are known before they run.
+
+    Raises:
+        ConfigurationError: the claims of a planned sweep cannot be judged, or a dry run is of an unplanned one.
+    """
     jobs = {tuple(job.overrides): job_of(job.config, job.choices, job.overrides) for job in line.jobs}
     if line.planned:
         _check_claims(list(jobs.values()), line)

@@ -1,4 +1,4 @@
-"""From plain values to objects of the classes that describe them: every problem is noted, none raised."""
+"""Turns plain values into objects of the classes that describe them. Problems are collected, not raised."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check(schema: type[T], values: Mapping[str, Any], prefix: str, problems: lis
 
     Args:
         schema: a dataclass.
-        values: what YAML and the command line gave.
+        values: the values from YAML and the command line.
         prefix: the key under which the values stand, `""` for the top level.
         problems: extended in place.
 
@@ -67,7 +67,7 @@ def check(schema: type[T], values: Mapping[str, Any], prefix: str, problems: lis
 
 
 def component(base: type, default: type | None, key: str, values: Any, problems: list[Problem]) -> Any:
-    """Turn plain values into an object of the class that their `_target_` names; problems as of `check`.
+    """Turn plain values into an object of the class that their `_target_` names; problems are collected as by `check`.
 
     Args:
         base: what the class must be or inherit from.

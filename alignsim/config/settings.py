@@ -55,8 +55,8 @@ class RunSettings(Configuration):
         study: the results of one question share this folder.
         output_dir: where studies are kept.
         device: `auto` takes the GPU where there is one; also `cpu`, `cuda` or `cuda:N`.
-        threads: CPU threads of a job; None takes all cores, shared by the jobs that a launcher runs at once, or one
-            where another training has them.
+        threads: CPU threads of a job, each for a process that trains some of the seeds; None takes all cores, which the
+            jobs that a launcher runs at once share.
         dry_run: say what would be done to each condition, and do nothing.
         force: train also what is finished; the old results stay until the new ones are complete.
         fail_fast: start no other condition of a sweep after one has failed.

@@ -1,4 +1,4 @@
-"""What every environment offers to models, methods and measures, and how preference pairs are drawn from it.
+"""The interface of environments for models, methods and measures, and how preference pairs are drawn from them.
 
 The concrete worlds live in modules of their own; nothing here knows the content or the reward of a response.
 
@@ -60,7 +60,13 @@ class Conditionals(NamedTuple):
 
 
 def sum_over_tokens(values: torch.Tensor, tokens: torch.Tensor, vocab_size: int) -> torch.Tensor:
-    """The sum over positions of each token's entry: what broadcasts to (S, B, K, T, V), (S, B, K, T) -> (S, B, K)."""
+    """The sum over positions of the entry of each token, (S, B, K).
+
+    Args:
+        values: a number for each position and token; any shape that broadcasts to (S, B, K, T, V).
+        tokens: (S, B, K, T), int64; S and B may be 1.
+        vocab_size: V.
+    """
     shape = torch.broadcast_tensors(values[..., 0], tokens)[0].shape
     return values.expand(*shape, vocab_size).gather(-1, tokens.expand(shape)[..., None]).squeeze(-1).sum(-1)
 

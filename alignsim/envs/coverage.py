@@ -65,7 +65,7 @@ def _sampled(log_probs: torch.Tensor, keys: torch.Tensor, share: float, uniforms
         after = (residue[..., None] + keys[:, None, None, t]) % RESIDUES  # with each token, (S, B, K, V)
         chance = chances[t + 1].expand(*residue.shape[:2], -1).gather(-1, after.flatten(2)).view(after.shape)
         up_to = (log_probs[:, :, None, t] + chance).softmax(-1).cumsum(-1)
-        # times the last, so that rounding can choose no token of probability 0
+        # Scaled by the last cumulative probability, so that rounding cannot choose a token of probability 0
         token = ((u * up_to[..., -1])[..., None] >= up_to[..., :-1]).sum(-1, keepdim=True)
         residue = after.gather(-1, token).squeeze(-1)
         content.append(token)
@@ -73,9 +73,10 @@ def _sampled(log_probs: torch.Tensor, keys: torch.Tensor, share: float, uniforms
 
 
 def _log_chances(log_probs: torch.Tensor, keys: torch.Tensor, share: float) -> list[torch.Tensor]:
-    """For t = 0 ... T the log-probability that a content is covered whose first t keys have each sum, (S, B, RESIDUES).
+    """Log-probabilities that a content is covered, given the sum of its first t keys: (S, B, RESIDUES), t = 0 ... T.
 
-    From the last position backwards: sum_v p_t(v) times the chance that the sum plus the key of v has at t + 1.
+    They are computed from the last position backward: the chance of a sum at t is the mean over tokens v, weighted by
+    p_t(v), of the chance of that sum plus the key of v at t + 1.
     """
     residues = torch.arange(RESIDUES, device=keys.device)
     covered = torch.where(residues < covered_residues(share), 0.0, -torch.inf)

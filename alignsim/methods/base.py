@@ -1,4 +1,4 @@
-"""What a method is to the rest of alignsim: it gets the inputs of training, trains, and returns what is measured."""
+"""The interface of a method: it gets the inputs of training, trains, and returns the models that are measured."""
 
 from __future__ import annotations
 
@@ -57,7 +57,15 @@ class Monitor:
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What every method trains on: the same world, pairs, models and beta for the same seed."""
+    """The inputs of every method: for the same seed the same world, pairs, initial models and beta.
+
+    Attributes:
+        env: the world, stacked over its seeds.
+        data: the preference pairs.
+        model: the configuration of policy and reward model.
+        beta: weight of the KL term, above 0.
+        monitor: gets the progress and the states of each stage.
+    """
 
     env: Environment
     data: PreferenceData
@@ -68,11 +76,11 @@ class TrainingInputs:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a method returns.
+    """The result of training a method.
 
     Attributes:
         policy: the trained policy.
-        fit: the fit to the pairs; None for methods that are not fitted to them.
+        fit: the summary of the fit to the pairs; None for methods that are not fitted to them.
         scorer: the reward that was learned, explicit or implicit, up to a function of the prompt:
             (S, B, D), (S, B, K, T) -> (S, B, K).
         reward_model: the learned reward model; None for methods without one.
@@ -85,10 +93,10 @@ class TrainingResult:
 
 
 class Method(Component, ABC):
-    """A method is a frozen dataclass whose fields are its configuration; `train` carries it out."""
+    """A method is a frozen dataclass whose fields are its configuration; `train` runs it."""
 
     @abstractmethod
-    def train(self, task: TrainingInputs) -> TrainingResult:
+    def train(self, inputs: TrainingInputs) -> TrainingResult:
         """Train on every seed of the environment at once."""
 
 

@@ -39,9 +39,9 @@ class BestOfN(TwoStageMethod):
     reward_fit: PreferenceFitConfig = yaml_default("method/best_of_n", "reward_fit", PreferenceFitConfig)
     n: Annotated[int, Field(ge=1, le=10_000)] = yaml_default("method/best_of_n", "n")
 
-    def policy_for(self, reward_model: RewardModel, task: TrainingInputs) -> BestOfNPolicy:
+    def policy_for(self, reward_model: RewardModel, inputs: TrainingInputs) -> BestOfNPolicy:
         """The policy that picks by the reward model."""
-        return BestOfNPolicy(task.env, reward_model, reward_model.rewards_of_all, self.n)
+        return BestOfNPolicy(inputs.env, reward_model, reward_model.rewards_of_all, self.n)
 
 
 class BestOfNPolicy(Policy):

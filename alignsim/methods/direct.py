@@ -35,8 +35,8 @@ class DirectMethod(Method):
         """The loss of each pair, (S, B), differentiable by the policy's parameters.
 
         Args:
-            policy: of the seeds that still improve, or of all.
-            pairs: a batch of theirs.
+            policy: the policy of the seeds that still improve, or of all seeds.
+            pairs: a batch of pairs of the same seeds.
             beta: weight of the KL term, above 0.
         """
 
@@ -51,24 +51,24 @@ class DirectMethod(Method):
         """
         return policy.log_ratio(prompts, responses)
 
-    def train(self, task: TrainingInputs) -> TrainingResult:
-        """Fit a fresh policy to the pairs; the weights of each seed's best validation loss are kept."""
-        policy, beta = task.model.new_policy(task.env), self.beta_of_loss(task.beta)
+    def train(self, inputs: TrainingInputs) -> TrainingResult:
+        """Fit a fresh policy to the pairs; each seed keeps the weights of its best validation loss."""
+        policy, beta = inputs.model.new_policy(inputs.env), self.beta_of_loss(inputs.beta)
         fit_to_preferences(
             policy,
-            lambda policy, pairs: self._checked(self.loss(policy, pairs, beta), pairs),
-            task.data,
+            lambda part, pairs: self._checked(self.loss(part, pairs, beta), pairs),
+            inputs.data,
             self.policy_fit,
             stage=self.stage,
-            monitor=task.monitor,
+            monitor=inputs.monitor,
         )
         return TrainingResult(policy, fitted(policy), lambda prompts, responses: self.score(policy, prompts, responses))
 
     def _checked(self, losses: torch.Tensor, pairs: Preferences) -> torch.Tensor:
-        """The losses.
+        """Return the losses unchanged.
 
         Raises:
-            ValueError: they are not one for each pair, (S, B).
+            ValueError: their shape is not (S, B), one for each pair.
         """
         if losses.shape != (expected := pairs.prompts.shape[:2]):
             message = f"{type(self).__name__}.loss gave a tensor of shape {tuple(losses.shape)}"

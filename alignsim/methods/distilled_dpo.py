@@ -32,22 +32,22 @@ class DistilledDPO(TwoStageMethod):
 
     Attributes:
         policy_fit: how the policy is fitted to the reward model's labels; those of validation pairs decide when to
-        stop.
+            stop.
     """
 
     policy_fit: PreferenceFitConfig = yaml_default("method/distilled_dpo", "policy_fit", PreferenceFitConfig)
 
-    def policy_for(self, reward_model: RewardModel, task: TrainingInputs) -> PolicyModel:
+    def policy_for(self, reward_model: RewardModel, inputs: TrainingInputs) -> PolicyModel:
         """Fit a fresh policy to the given pairs, labeled by the reward model."""
-        policy = task.model.new_policy(task.env)
-        train, validation = (with_rewards(pairs, reward_model) for pairs in (task.data.train, task.data.validation))
+        policy = inputs.model.new_policy(inputs.env)
+        train, validation = (with_rewards(pairs, reward_model) for pairs in (inputs.data.train, inputs.data.validation))
 
         def loss(policy: PolicyModel, pairs: Preferences) -> torch.Tensor:
             assert pairs.rewards is not None
-            return labeled_dpo_loss(pairs.rewards, policy.log_ratio(pairs.prompts, pairs.responses), task.beta)
+            return labeled_dpo_loss(pairs.rewards, policy.log_ratio(pairs.prompts, pairs.responses), inputs.beta)
 
         data = PreferenceData(train, validation)
-        fit_to_preferences(policy, loss, data, self.policy_fit, stage="distillation", monitor=task.monitor)
+        fit_to_preferences(policy, loss, data, self.policy_fit, stage="distillation", monitor=inputs.monitor)
         return policy
 
 

@@ -65,7 +65,7 @@ def train_policy_with_dpo(
     Returns:
         The policy of the best validation loss of each seed; its `fit` says which step that was.
     """
-    task = TrainingInputs(env, data or env.preference_data(), model or ModelConfig(), beta, monitor or Monitor())
-    policy = (DPO(policy_fit=settings) if settings else DPO()).train(task).policy
+    inputs = TrainingInputs(env, data or env.preference_data(), model or ModelConfig(), beta, monitor or Monitor())
+    policy = (DPO(policy_fit=settings) if settings else DPO()).train(inputs).policy
     assert isinstance(policy, PolicyModel)
     return policy

@@ -34,7 +34,7 @@ class KTO(TemperedMethod):
     undesirable_weight: PositiveFloat = yaml_default("method/kto", "undesirable_weight")
 
     def loss(self, policy: PolicyModel, pairs: Preferences, beta: float) -> torch.Tensor:
-        """Mean `kto_loss` of the two responses of each pair; z0 is of each prompt with the responses to the next.
+        """Mean `kto_loss` of the two responses of each pair; z0 pairs each prompt with the responses to the next.
 
         In a batch of one pair z0 comes from the pair itself. Validation pairs are evaluated in parts, each with a z0 of
         its own, as batches are.

@@ -1,7 +1,7 @@
 """The losses of every method, as pure functions of log-probabilities and rewards.
 
-Losses on preference pairs come first, what policy optimizers learn by comes after them. Where the arguments come from
-is said in each method's own file.
+Losses on preference pairs come first, then the losses and advantages of policy optimizers. Each method's own file
+computes the arguments.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def sft_loss(chosen_log_prob: torch.Tensor) -> torch.Tensor:
     return -chosen_log_prob
 
 
-# What policy optimizers learn by.
+# Losses and advantages of policy optimizers.
 
 
 def kl_penalized_reward(reward: torch.Tensor, log_ratio: torch.Tensor, beta: float) -> torch.Tensor:

@@ -100,7 +100,7 @@ class OnPolicyLearner(ABC):
         """The loss of each seed in the current epoch of a batch, (S,), differentiable by `parameters`."""
 
     def end_step(self, step: int) -> None:  # noqa: B027 (most learners have nothing to do)
-        """What is to be done after so many steps of the stage; by default nothing."""
+        """Called after each step with the number of steps so far; does nothing by default."""
 
 
 class SampledLearner(OnPolicyLearner):
@@ -108,7 +108,7 @@ class SampledLearner(OnPolicyLearner):
 
     Args:
         policy: trained in place.
-        reward: of responses, only ever evaluated.
+        reward: the reward of responses; only evaluated, never differentiated.
         prompts_per_step: B, fresh prompts in a step.
         samples_per_prompt: K, responses to each.
         generator: the policy that generates the responses, by default the one that is trained.
@@ -129,8 +129,9 @@ class SampledLearner(OnPolicyLearner):
     def draw(self, n_steps: int, block: int) -> None:
         """Draw prompts, (S, steps * B, D), and the numbers that determine each token, (S, steps, T, K, B)."""
         env, size = self.policy.env, self._prompts_per_step
+        # The streams are named after RL, but every method that learns from its own responses uses them
         self._prompts = env.prompts("rl", n_steps * size, block=block).split(size, dim=1)
-        # In the order in which the network uses them
+        # Uniform numbers in the order in which the network uses them
         shape = (n_steps, env.output_dim, self._samples_per_prompt, size)
         self._uniforms = env.streams.uniform("rl.samples", shape, block=block)
 
@@ -149,7 +150,7 @@ def train_on_policy(
     """Train a policy on batches of its own responses; the last weights are kept.
 
     Args:
-        learner: the batches, the parameters and the loss.
+        learner: defines the batches, the parameters and the loss.
         policy: the policy that the learner trains, in place.
         config: number of steps, learning rate and weight decay.
         beta: weight of the KL term in the objective that is reported, above 0.

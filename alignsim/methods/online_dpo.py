@@ -31,8 +31,7 @@ class OnlinePairsConfig(OnPolicyConfig):
 
     Attributes:
         prompts_per_step: fresh prompts in a step, one pair for each.
-        labels: `sampled` from the Bradley-Terry model, or `expected`: the mean of the loss over both labels. The two
-        are
+        labels: `sampled` from the Bradley-Terry model, or `expected`: the mean of the loss over both labels. They are
             equal on average; the second has less noise, but needs a labeler that gives probabilities.
     """
 
@@ -51,10 +50,10 @@ class OnlineDPO(TwoStageMethod):
     reward_fit: PreferenceFitConfig = yaml_default("method/online_dpo", "reward_fit", PreferenceFitConfig)
     on_policy: OnlinePairsConfig = yaml_default("method/online_dpo", "on_policy", OnlinePairsConfig)
 
-    def policy_for(self, reward_model: RewardModel, task: TrainingInputs) -> PolicyModel:
+    def policy_for(self, reward_model: RewardModel, inputs: TrainingInputs) -> PolicyModel:
         """Fit a fresh policy to pairs of its own samples, which the reward model labels."""
-        policy = task.model.new_policy(task.env)
-        fit_to_own_pairs(policy, reward_model, self.on_policy, beta=task.beta, monitor=task.monitor)
+        policy = inputs.model.new_policy(inputs.env)
+        fit_to_own_pairs(policy, reward_model, self.on_policy, beta=inputs.beta, monitor=inputs.monitor)
         return policy
 
 
@@ -70,10 +69,10 @@ class OracleOnlineDPO(Method):
 
     on_policy: OnlinePairsConfig = yaml_default("method/online_dpo_oracle", "on_policy", OnlinePairsConfig)
 
-    def train(self, task: TrainingInputs) -> TrainingResult:
+    def train(self, inputs: TrainingInputs) -> TrainingResult:
         """Fit a policy to pairs of its own samples, which the true reward labels."""
-        policy = task.model.new_policy(task.env)
-        fit_to_own_pairs(policy, task.env.reward, self.on_policy, beta=task.beta, monitor=task.monitor)
+        policy = inputs.model.new_policy(inputs.env)
+        fit_to_own_pairs(policy, inputs.env.reward, self.on_policy, beta=inputs.beta, monitor=inputs.monitor)
         return TrainingResult(policy, None, scorer=policy.log_ratio)
 
 

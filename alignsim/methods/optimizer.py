@@ -20,8 +20,8 @@ class OptimizerConfig(Configuration):
 
     Attributes:
         steps: gradient steps at most.
-        learning_rate: at its peak.
-        weight_decay: decoupled (Loshchilov & Hutter 2019).
+        learning_rate: learning rate at its peak.
+        weight_decay: decoupled weight decay (Loshchilov & Hutter 2019).
         warmup_steps: the learning rate rises linearly over these, then falls to 0 along a half cosine.
     """
 
@@ -31,7 +31,7 @@ class OptimizerConfig(Configuration):
     warmup_steps: NonNegativeInt = yaml_default("method/fit/default", "warmup_steps")
 
     def schedule(self, step: int) -> float:
-        """The learning rate of a step from 0, in (0, learning_rate]."""
+        """The learning rate of a step, counted from 0, in (0, learning_rate]."""
         if step < self.warmup_steps:
             return self.learning_rate * (step + 1) / self.warmup_steps
         progress = (step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)

@@ -18,10 +18,10 @@ class OracleRLHF(Method):
 
     rl: PolicyOptimizer = yaml_default("method/oracle_rlhf", "rl", RLOO)
 
-    def train(self, task: TrainingInputs) -> TrainingResult:
+    def train(self, inputs: TrainingInputs) -> TrainingResult:
         """Improve a policy against the true reward; the pairs are not used."""
-        env, model = task.env, task.model
+        env, model = inputs.env, inputs.model
         policy = train_policy_with_rlhf(
-            env, env.reward, beta=task.beta, model=model, settings=self.rl, monitor=task.monitor
+            env, env.reward, beta=inputs.beta, model=model, settings=self.rl, monitor=inputs.monitor
         )
         return TrainingResult(policy, None, scorer=policy.log_ratio)

@@ -1,4 +1,4 @@
-"""The one loop that fits a model to preference pairs: reward models and direct preference methods alike."""
+"""The one training loop that fits a model to preference pairs, a reward model or the policy of a direct method."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def fit_to_preferences(
         final.restore(saved["final"])
     step = saved["step"] if saved else 0
     monitor.start(stage, config.steps, step)
-    if saved is None or "active" in saved:
+    if saved is None or "active" in saved:  # the state of a finished stage has no active seeds
         active = ActiveSeeds(model, loss, data, config, saved["active"] if saved else None)
         step = _train(active, final, loss, config, stage, monitor)
         monitor.save_state(stage, {"step": step, "final": final.state()})
@@ -98,14 +98,14 @@ def _train(
         if not improving.all():
             final.update(active)
             active = active.select_seeds(improving)
-        # Gradient steps
+        # Gradient steps up to the next check
         training_losses = []
         for step in range(active.step, min(active.step + config.validate_every, config.steps)):
             batch = active.minibatches.batch(step)
             batch_loss = loss(active.model, batch).mean(1)  # (S,)
             active.optimizer.step(step, batch_loss)
             training_losses.append(batch_loss.detach())
-        # Validation: the best weights so far
+        # Validation, which updates the best weights
         measures = active.validate(torch.stack(training_losses))
         # Report and checkpoint
         monitor.record(stage, active.step, measures, active.model)
@@ -156,11 +156,11 @@ class ActiveSeeds(Generic[Model]):
     Row i of every tensor belongs to the seed at `seed_indices[i]` of all.
 
     Args:
-        all_seeds: the model of all seeds; the stack trains a copy of its rows.
-        loss: of each pair of a batch, see `fit_to_preferences`.
+        all_seeds: the model of all seeds; the stack trains copies of the rows of its parameters.
+        loss: the loss of each pair of a batch, see `fit_to_preferences`.
         data: the pairs of all seeds.
         config: how the model is fitted.
-        state: the state to resume from; None to begin with all seeds at step 0.
+        state: the state to resume from; None begins with all seeds at step 0.
     """
 
     def __init__(
@@ -191,15 +191,15 @@ class ActiveSeeds(Generic[Model]):
         return self.best.checks_without_improvement < patience
 
     def select_seeds(self, mask: torch.Tensor) -> ActiveSeeds[Model]:
-        """The stack of those of these seeds for which `mask`, (S,), is True."""
+        """A smaller stack of those of these seeds for which `mask`, (S,), is True."""
         state = map_tensors(self.state(), lambda values: values[mask.to(values.device)] if values.dim() else values)
         return ActiveSeeds(*self._all, state)
 
     def validate(self, training_losses: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Check the validation pairs after some steps; measures of each seed, (S,).
+        """Count the steps since the last check and check the validation pairs. Returns measures of each seed, (S,).
 
         Args:
-            training_losses: of the steps since the last check, (steps, S).
+            training_losses: losses of the steps since the last check, (steps, S).
         """
         self.step += len(training_losses)
         self.optimizer.note_divergence(self.step, training_losses)

@@ -50,10 +50,10 @@ class RAFT(TwoStageMethod):
     reward_fit: PreferenceFitConfig = yaml_default("method/raft", "reward_fit", PreferenceFitConfig)
     imitation: ImitationConfig = yaml_default("method/raft", "imitation", ImitationConfig)
 
-    def policy_for(self, reward_model: RewardModel, task: TrainingInputs) -> PolicyModel:
+    def policy_for(self, reward_model: RewardModel, inputs: TrainingInputs) -> PolicyModel:
         """Fit a fresh policy to the best of its own responses."""
-        policy = task.model.new_policy(task.env)
-        imitate_best(policy, reward_model, self.imitation, beta=task.beta, monitor=task.monitor)
+        policy = inputs.model.new_policy(inputs.env)
+        imitate_best(policy, reward_model, self.imitation, beta=inputs.beta, monitor=inputs.monitor)
         return policy
 
 

@@ -31,10 +31,10 @@ class RLHF(TwoStageMethod):
 
     rl: PolicyOptimizer = field(default_factory=RLOO)
 
-    def policy_for(self, reward_model: RewardModel, task: TrainingInputs) -> PolicyModel:
+    def policy_for(self, reward_model: RewardModel, inputs: TrainingInputs) -> PolicyModel:
         """Improve a fresh policy against the reward model."""
         return train_policy_with_rlhf(
-            task.env, reward_model, beta=task.beta, model=task.model, settings=self.rl, monitor=task.monitor
+            inputs.env, reward_model, beta=inputs.beta, model=inputs.model, settings=self.rl, monitor=inputs.monitor
         )
 
 

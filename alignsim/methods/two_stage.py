@@ -1,4 +1,4 @@
-"""What two-stage methods share: a reward model is fitted to the pairs, and the second stage learns from it alone."""
+"""The base of two-stage methods: a reward model is fitted to the pairs, and the second stage learns from it alone."""
 
 from __future__ import annotations
 
@@ -36,15 +36,20 @@ class TwoStageMethod(Method):
     reward_fit: PreferenceFitConfig = field(default_factory=default_reward_fit)
 
     @abstractmethod
-    def policy_for(self, reward_model: RewardModel, task: TrainingInputs) -> Policy:
-        """The second stage: a policy for the learned reward, which is only evaluated."""
+    def policy_for(self, reward_model: RewardModel, inputs: TrainingInputs) -> Policy:
+        """The second stage: a policy for the learned reward. The reward model is evaluated and not trained any more."""
 
-    def train(self, task: TrainingInputs) -> TrainingResult:
+    def train(self, inputs: TrainingInputs) -> TrainingResult:
         """Fit a reward model to the pairs, then make a policy for it."""
         reward_model = train_reward_model(
-            task.env, task.data, beta=task.beta, model=task.model, settings=self.reward_fit, monitor=task.monitor
+            inputs.env,
+            inputs.data,
+            beta=inputs.beta,
+            model=inputs.model,
+            settings=self.reward_fit,
+            monitor=inputs.monitor,
         )
-        policy = self.policy_for(reward_model, task)
+        policy = self.policy_for(reward_model, inputs)
         return TrainingResult(policy, fitted(reward_model), scorer=reward_model, reward_model=reward_model)
 
 

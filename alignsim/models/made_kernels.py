@@ -236,14 +236,14 @@ class OnePassSampler(Sampler):
     def __call__(self, prompts: torch.Tensor, uniforms: torch.Tensor, offsets: Conditionals) -> Generated:
         """Sample responses as `Sampler` says. Scores reuse the pass that sampled; their gradient can be taken once."""
         kernels, parameters = self._kernels, self._parameters
-        tokens, logits, activations = self.passed(prompts, uniforms, offsets)
+        tokens, logits, activations = self.sample_in_one_pass(prompts, uniforms, offsets)
 
         def score(head: Head) -> torch.Tensor:
             return differentiable_scores(kernels, parameters, logits, activations, head)
 
         return Generated(tokens, score)
 
-    def passed(
+    def sample_in_one_pass(
         self, prompts: torch.Tensor, uniforms: torch.Tensor, offsets: Conditionals
     ) -> tuple[torch.Tensor, torch.Tensor, Activations]:
         """Sampled tokens (S, B, K, T) with the logits and activations that `MADEKernels.forward` computes of them."""

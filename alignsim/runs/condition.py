@@ -1,4 +1,4 @@
-"""Running conditions: a method in an environment on all its seeds, measured, as tidy tables. No files here."""
+"""Trains and measures a condition, which is a method in an environment, on all its seeds; returns tables, no files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Condition:
 
     Attributes:
         method: what is trained.
-        env: where, stacked over the seeds to train, on the device to train on.
+        env: the environment, stacked over the seeds to train, on the device to train on.
         model: the networks.
         beta: weight of the KL term, above 0.
         evaluation: how the result is measured.
@@ -43,7 +43,7 @@ class Condition:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What running a condition gives.
+    """The models and tables that running a condition gives.
 
     Attributes:
         trained: the models.
@@ -75,11 +75,11 @@ def run_condition(
     """Train and measure a condition on every seed of its environment at once.
 
     Args:
-        condition: what to run.
+        condition: the condition to run.
         monitor: gets how training goes.
-        checkpoint: where to go on from, and where to save to: then a run that is stopped and started again gives,
-            bit for bit on the same machine, what it would have given in one go.
-        checkpoint_every: seconds between two saves, 0 for every time that is possible.
+        checkpoint: where states are saved and resumed from. A run that is stopped and started again then gives, bit for
+            bit on the same machine, the same results as an uninterrupted one.
+        checkpoint_every: seconds between two saves; 0 saves whenever a stage offers a state.
     """
     import pandas as pd
 
@@ -106,10 +106,10 @@ def run_experiment(
     """Train methods in both environments on the same seeds.
 
     Args:
-        env_with_gap: generating is harder than verifying here.
-        env_without_gap: and is not here.
-        num_iterations: how many seeds: 0, 1, ..., whatever seeds the environments were made with.
-        methods: by the name they get in the table; `rlhf` and `dpo` with their default settings if not given.
+        env_with_gap: an environment in which generating is harder than verifying.
+        env_without_gap: an environment in which it is not.
+        num_iterations: the number of seeds, which are 0, 1, ..., whatever seeds the environments were made with.
+        methods: the methods by their names in the table, by default `rlhf` and `dpo` with their default settings.
 
     Returns:
         One row for each environment (`gap`, `no_gap`), method and seed, with every measure of

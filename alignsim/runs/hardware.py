@@ -1,4 +1,4 @@
-"""What a run takes of the machine: the device, the threads, the memory, and how many seeds it trains in one stack."""
+"""The machine that a run trains on: its device, threads and memory, and how many seeds it trains in one stack."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def device_named(name: str) -> str:
 
 
 def seeds_in_stack(device: str, seeds: int, at_once: int) -> int:
-    """How many seeds are trained in one stack if nobody says how many; results are the same up to rounding.
+    """How many seeds are trained in one stack by default; results are the same up to rounding.
 
     Args:
-        device: where.
-        seeds: how many there are, shared out evenly.
-        at_once: among how many processes.
+        device: the device that they are trained on.
+        seeds: the number of seeds, which processes share evenly.
+        at_once: the number of processes.
     """
     most = SEEDS_ON_CPU if torch.device(device).type == "cpu" else SEEDS_ON_GPU
     return min(most, max(1, -(-seeds // at_once)))
@@ -62,7 +62,7 @@ def prepare(device: str, threads: int | None) -> None:
     if torch.device(device_named(device)).type == "cpu":
         _default_threads()
         torch.set_num_threads(threads or 1)
-    _settle_in()
+    _keep_memory()
 
 
 def cores() -> int:
@@ -76,15 +76,13 @@ def _default_threads() -> int:
 
 
 @cache
-def _settle_in() -> None:
-    """Once for a process: look for garbage only in what is new, and keep freed memory.
-
-    What is imported stays, and looking through it takes long. Memory that is given back to the system after every
-    step has to be paged in again for the next.
-    """
+def _keep_memory() -> None:
+    """Let this process keep its imported modules and its freed memory; only the first call does anything."""
     import ctypes
 
+    # Modules stay until the end: the garbage collector need not look through them
     gc.freeze()
+    # Memory that goes back to the system after every step would have to be paged in again for the next
     with contextlib.suppress(OSError, AttributeError, TypeError):  # not glibc
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)

@@ -1,6 +1,6 @@
-"""One condition of a command: what exists of it, what is still to be done, and doing it.
+"""A job: one condition of a command on some seeds. It checks which seeds exist and trains the others.
 
-A job never raises because of its own failure: it reports it, so that a sweep goes on. Only being stopped goes through.
+`Job.run` reports its own failure and does not raise it, so that a sweep goes on; only an interruption is raised.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ if TYPE_CHECKING:
     from alignsim.runs.condition import Condition
     from alignsim.runs.parallel import Event
 
-#: Values that do not belong to the configuration which is stored beside results: they say how or why it was asked for.
+#: Keys that are left out of the configuration beside results: they say how or why a command was given.
 NOT_STORED = ("dry_run", "force", "question", "claims")
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """How a job went.
+    """The result of a job.
 
     Attributes:
-        key: that of the job.
+        key: the key of the job.
         name: the name of its folder.
         title: method, environment and what the command line changed.
-        state: `finished`; `skipped`, it had finished before; `failed`; `busy`, another process is at it; `not run`.
-        note: what or why, on one line.
-        seconds: how long it took.
-        regret: mean regret over the wanted seeds, NaN where there is none.
+        state: the state that the job ended in.
+        note: the reason of the state, on one line.
+        seconds: the time that it took.
+        regret: mean regret over the wanted seeds; NaN where there is none.
     """
 
     key: tuple[str, ...]
@@ -69,10 +69,10 @@ class Job:
 
     Attributes:
         config: its checked configuration.
-        method: the method's name in tables and figures.
-        env: the environment's name there.
-        key: its overrides, which tell it from the other jobs of a command.
-        changes: those of them that people want to see.
+        method: the name of the method in tables and figures.
+        env: the name of the environment in tables and figures.
+        key: its overrides, which distinguish it from the other jobs of a command.
+        changes: those overrides that its title shows.
         root: the folder that `output_dir` is relative to.
     """
 
@@ -112,7 +112,7 @@ class Job:
 
     @property
     def values(self) -> dict[str, Any]:
-        """What the condition is: the names of its method and environment, its digest, its values by dotted keys."""
+        """The names of method and environment, the digest of the condition and its values by dotted keys."""
         return {"method": self.method, "env": self.env, CONDITION: self.config.digest, **flatten(self.config.identity)}
 
     def survey(self) -> Survey:
@@ -120,14 +120,14 @@ class Job:
         return Survey.from_folder(self.folder, self.seeds, self.config.run.force)
 
     def planned_state(self) -> tuple[PlannedState, str]:
-        """What running the job would meet: the state of its survey, or `busy`; and more in words."""
+        """The state that the job would start from, and what it would train, in words."""
         survey = self.survey()
         if survey.state != "finished" and self.folder.lock.is_taken():
             return "busy", f"{self.folder.lock.owner()} is training it"
         return survey.state, self._in_words(survey)
 
     def result(self, state: JobState, note: str = "", regret: float = float("nan")) -> JobResult:
-        """That the job came to this state."""
+        """The result of this job with a state that it came to."""
         return JobResult(self.key, self.name, self.title, state, note, regret=regret)
 
     def skipped(self, survey: Survey) -> JobResult:
@@ -139,11 +139,11 @@ class Job:
         return self.result("skipped", "had finished before", regret=survey.regret)
 
     def run(self, *, show: bool = True, wait: bool = True, threads: int | None = None, command: str = "") -> JobResult:
-        """Lock the condition, train what is still to be trained, and say how it went; no error of its own is raised.
+        """Lock the condition and train the seeds that remain. An error of the training becomes a result, `failed`.
 
         Args:
-            show: print how it goes; it is in the log of the run in any case.
-            wait: until another process that trains this condition is done; else the result is `busy`.
+            show: print the progress; the log of the run has it in any case.
+            wait: wait for another process that trains this condition; otherwise the result is `busy`.
             threads: cores to use at once, None for all.
             command: what the user typed, for the record.
         """
@@ -168,10 +168,10 @@ class Job:
 
     @contextlib.contextmanager
     def _locked(self, wait: bool) -> Iterator[bool]:
-        """Hold the lock of the condition; whether another process had it first.
+        """Hold the lock of the condition. Yields whether another process had it first.
 
         Raises:
-            filelock.Timeout: another process has it, and we do not wait, or need not.
+            filelock.Timeout: another process has it, and `wait` is False or all wanted seeds have finished.
         """
         lock, waited = self.folder.lock, False
         try:
@@ -185,11 +185,11 @@ class Job:
             yield waited
 
     def train(self, survey: Survey, show: bool, threads: int | None, command: str) -> JobResult:
-        """Train what remains, as many chunks of seeds at once as there are cores; the lock is held.
+        """Train the seeds that remain, as many chunks of them at once as there are cores. The lock must be held.
 
         Args:
             survey: what exists of the wanted seeds.
-            show: print how it goes.
+            show: print the progress.
             threads: cores to use at once, None for all.
             command: what the user typed.
         """
@@ -204,7 +204,7 @@ class Job:
             self._log_start(survey, command, log)
             try:
                 for chunks, on_event in self._rounds(survey, threads, show, log):
-                    if len(chunks) == 1:
+                    if len(chunks) == 1:  # in this process, which a debugger can follow
                         self._train_chunk(chunks[0], partial(on_event, 0))
                     else:
                         train_at_once(chunks, self._train_chunk, on_event)
@@ -221,7 +221,7 @@ class Job:
     def _rounds(
         self, survey: Survey, threads: int | None, show: bool, log: logging.Logger
     ) -> Iterator[tuple[list[list[int]], Callable[[int, Event], None]]]:
-        """The chunks of seeds that are trained at once, round by round, and who gets the events of each."""
+        """For each round, the chunks of seeds that are trained at once and the function that gets their events."""
         from alignsim.runs.progress import StageProgress
 
         at_once = processes_at_once(self.device, threads)
@@ -236,16 +236,16 @@ class Job:
             yield together, partial(self._on_event, together, StageProgress(log.info, len(together), show).on_event)
 
     def _on_event(
-        self, chunks: list[list[int]], on_progress: Callable[[int, Event], None], chunk: int, event: Event
+        self, chunks: list[list[int]], on_progress: Callable[[int, Event], None], number: int, event: Event
     ) -> None:
-        """Note how far a chunk was saved, or show how it goes."""
+        """Note the checkpoint of the chunk with this number, or show its progress."""
         if event[0] == "saved":
-            self.folder.note_saved(chunks[chunk], event[1])
+            self.folder.note_saved(chunks[number], event[1])
         else:
-            on_progress(chunk, event)
+            on_progress(number, event)
 
     def _train_chunk(self, seeds: Sequence[int], emit: Callable[[Event], None]) -> None:
-        """Train a chunk of seeds and store the result; perhaps in a process of its own."""
+        """Train a chunk of seeds and store its results, in this process or in one of its own."""
         from alignsim.runs.condition import run_condition
         from alignsim.runs.progress import ProgressEmitter
 
@@ -260,13 +260,13 @@ class Job:
         self.folder.store_chunk(self._labeled(outcome.results), outcome.history, outcome.weights())
 
     def _labeled(self, results: pd.DataFrame) -> pd.DataFrame:
-        """Rows that say of themselves which condition they are of."""
+        """The rows of results with the names of method and environment first and the values of the condition last."""
         labels = {"method": self.method, "env": self.env}
         ordered = results.assign(**labels)[[*labels, "seed", *MEASURES, *DIVERGED]]
         return ordered.assign(**flatten(self.config.identity))
 
     def _in_words(self, survey: Survey) -> str:
-        """What exists of the wanted seeds and what would be trained, for people."""
+        """The sentence that says which of the wanted seeds exist and which would be trained."""
         if survey.state == "finished":
             return f"seeds {format_seed_ranges(survey.finished)}"
         if survey.state == "outdated":
@@ -295,7 +295,7 @@ class Job:
 
 
 def chunks_of(seeds: Sequence[int], size: int, begun: Sequence[Sequence[int]] = ()) -> list[list[int]]:
-    """Seeds in chunks of at most `size`, first those whose training has begun, together as they were.
+    """Seeds in chunks of at most `size`. Chunks whose training has begun come first and stay as they were.
 
     >>> chunks_of([3, 4, 5, 6, 7], 2, begun=[[5, 6]])
     [[5, 6], [3, 4], [7]]

@@ -39,7 +39,7 @@ class _StoppedError(KeyboardInterrupt):
 
 
 def train_at_once(chunks: Sequence[Sequence[int]], train: Train, on_event: Callable[[int, Event], None]) -> None:
-    """Train chunks of seeds at once, each in a process of its own; a single one in this process.
+    """Train chunks of seeds at once, each in a process of its own.
 
     Where one fails, or this process is stopped, the others are stopped as if by Ctrl-C, so that they save what they
     have; then the error of the first is raised here.
@@ -49,9 +49,6 @@ def train_at_once(chunks: Sequence[Sequence[int]], train: Train, on_event: Calla
         train: what a process does; it stores its results itself.
         on_event: gets, in this process, the number of a chunk and each event that it emits.
     """
-    if len(chunks) == 1:
-        train(chunks[0], lambda event: on_event(0, event))
-        return
     processes: dict[Connection, tuple[int, BaseProcess]] = {}
     try:
         with _signals_later():

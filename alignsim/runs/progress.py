@@ -1,4 +1,4 @@
-"""How a run shows itself: a bar for each stage on a terminal, a line for each finished one there and in its log."""
+"""The progress of a run: a bar for each stage on a terminal, a line for each finished stage there and in the log."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class StageProgress:
         self._bar: tqdm[Any] | None = None
         self._began = time.perf_counter()
 
-    def on_event(self, chunk: int, event: tuple[Any, ...]) -> None:
-        """An event of a `ProgressEmitter` that trains a chunk."""
+    def on_event(self, number: int, event: tuple[Any, ...]) -> None:
+        """Show an event of the `ProgressEmitter` of the chunk with this number."""
         name, stage_name, *values = event
         stage = self._stages.setdefault(stage_name, _Stage(stage_name))
-        getattr(stage, name)(chunk, *values)
+        getattr(stage, name)(number, *values)  # start, record or finish
         self._show()
 
     def _show(self) -> None:

@@ -1,4 +1,4 @@
-"""What a condition leaves behind while it trains: training curves, and the state from which training can go on."""
+"""Records the training of a condition: the training curves, and the state from which training can be resumed."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 class Checkpoint(Protocol):
-    """Where a run saves what it needs to resume after it was stopped at any moment."""
+    """The place where a run saves the state from which it is resumed after it was stopped."""
 
     def load(self) -> State | None:
-        """What was saved last; None where there is nothing to go on from."""
+        """The state that was saved last; None where there is none to resume from."""
 
     def save(self, state: State) -> None:
-        """Replace what was saved, whole or not at all; `at` in it says in words how far it goes."""
+        """Replace the saved state, whole or not at all; its `at` says in words how far the training had come."""
 
 
 class Recorder(Monitor):
@@ -67,7 +67,7 @@ class Recorder(Monitor):
         return state and map_tensors(state, torch.Tensor.clone)
 
     def start(self, stage: str, steps: int, done: int) -> None:
-        """A stage begins: its first record gets a true value, and that of its last possible step."""
+        """A stage begins. Its first record and that of its last possible step get a true value."""
         self._last_step = steps
         if done == 0:
             self._next_value_at = 0
@@ -89,7 +89,7 @@ class Recorder(Monitor):
         self._monitor.record(stage, step, measures, model)
 
     def save_state(self, stage: str, state: State) -> None:
-        """Copy the state of a stage, and write it where that is due."""
+        """Copy the state of a stage, and write it if `checkpoint_every` seconds have passed since the last time."""
         if self._checkpoint is None:
             return
         self._stages[stage] = map_tensors(state, torch.Tensor.clone)
@@ -99,7 +99,7 @@ class Recorder(Monitor):
             self.save()
 
     def save(self) -> None:
-        """Write the latest states, with the curves up to there."""
+        """Write the latest states with the curves up to them."""
         if self._checkpoint is None or self._latest is None:
             return
         state = self._latest | {"rows": self._rows[: self._latest["rows"]]}
@@ -121,7 +121,7 @@ class Recorder(Monitor):
         return dict(zip(DIVERGED, map(list, zip(*columns, strict=True)), strict=True))
 
     def history(self) -> pd.DataFrame:
-        """Tidy curves: stage, step, seed and a column for each measure, empty where it was not taken."""
+        """Tidy curves: stage, step, seed and a column for each measure, empty where it was not measured."""
         import pandas as pd
 
         tables: list[dict[str, Any]] = [

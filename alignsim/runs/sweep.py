@@ -1,4 +1,4 @@
-"""The jobs of one command: which there are, which remain, and what surrounds the run of each in whatever process.
+"""The jobs of one command: which there are, which remain, and what is done before and after each.
 
 How Hydra's launchers get them is in `alignsim.cli.hydra_plugins`; how they went is in `alignsim.runs.sweep_log`.
 """
@@ -19,16 +19,16 @@ from alignsim.runs.sweep_log import SweepLog, tally
 
 @dataclass
 class Worker:
-    """What surrounds the run of any job of one command; launchers take copies of it into other processes.
+    """What is done before and after each job of one command; launchers take copies of it into other processes.
 
     Attributes:
         command: what the user typed.
-        log: where results go; None in a copy, whose launcher brings them back.
-        fail_fast: start no job after one has failed.
+        log: gets the results; None in a copy, whose results the launcher returns.
+        fail_fast: whether no job is started after one has failed.
         stop_file: exists once a job has failed and no other is to be started.
         common: the changes that all jobs share; they are shown once.
-        wait: for another process that trains the same condition; else its job is put off.
-        threads: CPU threads of a job, None for all cores, or one where another training has them.
+        wait: whether a job waits for another process that trains the same condition; else it is `busy`.
+        threads: CPU threads of a job; None for all cores.
     """
 
     command: str
@@ -42,13 +42,13 @@ class Worker:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"log": None}
 
-    def short(self, job: Job) -> Job:
-        """A job without the changes that it shares with all others."""
+    def without_common_changes(self, job: Job) -> Job:
+        """The job without the changes that all jobs share, so that its title shows what is its own."""
         changes = tuple(change for change in job.changes if change not in self.common)
         return dataclasses.replace(job, changes=changes)
 
     def start(self, job: Job) -> JobResult | None:
-        """Say that a job starts; its result, if it is not to be run because another one has failed."""
+        """Log that a job starts. Returns a result where it is not to be run because another one has failed."""
         if self._is_over():
             return job.result("not run", "a job before it failed")
         if self.log is not None:
@@ -98,7 +98,7 @@ class Sweep:
         if len(jobs) > 1:
             self.worker.common = frozenset.intersection(*(frozenset(job.changes) for job in jobs.values()))
         if planned:
-            self.jobs = {key: self.worker.short(job) for key, job in jobs.items()}
+            self.jobs = {key: self.worker.without_common_changes(job) for key, job in jobs.items()}
 
     def skip_finished(self) -> list[tuple[str, ...]]:
         """Say which jobs had finished before, one line each; the others remain."""

@@ -38,7 +38,7 @@ class TrainConfig:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What a condition is, as plain values: everything but seeds, where and how it is run."""
+        """The condition as plain values: everything that its results depend on but the seeds and the machine."""
         groups = {name: to_plain(getattr(self, name)) for name in GROUPS}
         return {**groups, "beta": self.run.beta, "evaluation": to_plain(self.run.evaluation)}
 
@@ -49,11 +49,11 @@ class TrainConfig:
 
     @property
     def hash(self) -> str:
-        """The first eight digits of it: the end of the folder's name."""
+        """The first eight digits of the digest, which end the name of the folder."""
         return self.digest[:8]
 
     def to_plain(self) -> dict[str, Any]:
-        """The whole resolved configuration as plain values: `load` gives it back."""
+        """The whole resolved configuration as plain values; `load` of them gives an equal configuration."""
         return {**self.identity, **to_plain(self.run)}
 
 

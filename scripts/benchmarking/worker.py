@@ -28,7 +28,8 @@ from scripts.benchmarking.spread import Spread
 from scripts.benchmarking.timing import Stopwatch, faster_threads, matrix_product_peak, now, peak_memory
 from scripts.benchmarking.work import BETA, WORKS, rl_settings, supervised_settings
 
-TrainingInputs = Mapping[str, Any]
+#: What a process is to measure, as JSON says it: see `measured`.
+Task = Mapping[str, Any]
 
 #: Of more stacks of a process than this only so many are timed: they are repetitions of one another.
 MANY_STACKS = 4
@@ -37,7 +38,7 @@ MANY_STACKS = 4
 MANY_SEEDS = 256
 
 
-def measured(task: TrainingInputs) -> dict[str, Any]:
+def measured(task: Task) -> dict[str, Any]:
     """Do what a task asks for.
 
     Args:
@@ -52,7 +53,7 @@ def measured(task: TrainingInputs) -> dict[str, Any]:
     return KINDS[task["kind"]](task)
 
 
-def machine(task: TrainingInputs) -> dict[str, Any]:
+def machine(task: Task) -> dict[str, Any]:
     """What the benchmark runs on; `load`, how many processes ran in the last minute; `problem`, why it cannot run."""
     problem = None
     try:
@@ -78,7 +79,7 @@ def device_name(device: str) -> str:
     return device
 
 
-def ours(task: TrainingInputs) -> dict[str, Any]:
+def ours(task: Task) -> dict[str, Any]:
     """Steps of alignsim on S seeds: rates, arithmetic and its share of the peak, memory, time to the first step.
 
     Processes that train at once take every stretch of steps, and the peak beside it, at the same time; their rates
@@ -111,7 +112,7 @@ def ours(task: TrainingInputs) -> dict[str, Any]:
     }
 
 
-def _ours_in_process(task: TrainingInputs, stacks: list[range], meet: Callable[[], object]) -> dict[str, Any]:
+def _ours_in_process(task: Task, stacks: list[range], meet: Callable[[], object]) -> dict[str, Any]:
     """What one of the processes measures of its stacks of seeds; `meet` waits for the others."""
     sizes, work, device = Sizes(), WORKS[task["work"]], task["device"]
     first_step = work.first_step(sizes, stacks[0], device)
@@ -137,7 +138,7 @@ def _ours_in_process(task: TrainingInputs, stacks: list[range], meet: Callable[[
     }
 
 
-def growth(task: TrainingInputs) -> dict[str, Any]:
+def growth(task: Task) -> dict[str, Any]:
     """Seconds for a step of all seeds of given sizes, and the peak memory of the processes that take it."""
     processes = shares(task["seeds"], task["device"], task["threads"])
     parts = _at_once(_growth_in_process, task, processes)
@@ -145,7 +146,7 @@ def growth(task: TrainingInputs) -> dict[str, Any]:
     return {"seconds_per_step": asdict(Spread.from_values(slowest)), "peak_memory_mib": sum(p["memory"] for p in parts)}
 
 
-def _growth_in_process(task: TrainingInputs, stacks: list[range], meet: Callable[[], object]) -> dict[str, Any]:
+def _growth_in_process(task: Task, stacks: list[range], meet: Callable[[], object]) -> dict[str, Any]:
     sizes, work, device = Sizes(**task["sizes"]), WORKS[task["work"]], task["device"]
     steps = work.block if len(stacks) > 1 else work.steps_for(sizes, stacks, device, task["seconds"])
     repetitions = 1 if task["seeds"] > MANY_SEEDS else task["repetitions"]
@@ -154,8 +155,8 @@ def _growth_in_process(task: TrainingInputs, stacks: list[range], meet: Callable
 
 
 def _at_once(
-    measure: Callable[[TrainingInputs, list[range], Callable[[], object]], dict[str, Any]],
-    task: TrainingInputs,
+    measure: Callable[[Task, list[range], Callable[[], object]], dict[str, Any]],
+    task: Task,
     processes: list[list[range]],
 ) -> list[dict[str, Any]]:
     """What processes measure at once, each of its own stacks of seeds."""
@@ -166,8 +167,8 @@ def _at_once(
 
 
 def _measure_one(
-    measure: Callable[[TrainingInputs, list[range], Callable[[], object]], dict[str, Any]],
-    task: TrainingInputs,
+    measure: Callable[[Task, list[range], Callable[[], object]], dict[str, Any]],
+    task: Task,
     processes: list[list[range]],
     meet: Callable[[], object],
     number: Sequence[int],
@@ -176,7 +177,7 @@ def _measure_one(
     tell(("measured", measure(task, processes[number[0]], meet)))
 
 
-def plain_way(task: TrainingInputs) -> dict[str, Any]:
+def plain_way(task: Task) -> dict[str, Any]:
     """Steps of the plain way on one seed, with one thread or with all of them: the faster."""
     run, block = plain_steps(task["work"], task["device"]), WORKS[task["work"]].block
     threads = faster_threads(lambda: run(2 * block))
@@ -189,7 +190,7 @@ def plain_way(task: TrainingInputs) -> dict[str, Any]:
     }
 
 
-def plain_comparison(task: TrainingInputs) -> dict[str, Any]:
+def plain_comparison(task: Task) -> dict[str, Any]:
     """The four runs in the plain way, with one thread or with all of them: the faster."""
     device = task["device"]
     threads = faster_threads(lambda: sum(plain_steps(work, device)(100) for work in ("dpo", "rl")))
@@ -222,7 +223,7 @@ def _plain_evaluations(policy: plain.PlainMADE, env: Any, steps: int) -> float:
     return (now(env.device) - began) / steps
 
 
-def stacked_rl(task: TrainingInputs) -> dict[str, Any]:
+def stacked_rl(task: Task) -> dict[str, Any]:
     """RL steps of the straightforward stack of S seeds."""
     sizes, device = Sizes(), task["device"]
     env = sizes.env(range(task["seeds"]), device)
@@ -244,7 +245,7 @@ def rates(seconds: list[float], times: float = 1.0) -> dict[str, float]:
 
 
 #: What a task can be.
-KINDS: dict[str, Callable[[TrainingInputs], dict[str, Any]]] = {
+KINDS: dict[str, Callable[[Task], dict[str, Any]]] = {
     "machine": machine,
     "ours": ours,
     "plain": plain_way,

@@ -14,14 +14,14 @@ import numpy as np
 
 from alignsim.config.dotted import flatten
 from alignsim.evaluation.measures import DIVERGED, MEASURES
-from alignsim.runs.storage.folder import RESULTS
+from alignsim.runs.storage.folder import RESULTS, STATUS
 from alignsim.runs.storage.versions import CODE, CONDITION, RESULTS_VERSION
-from alignsim.runs.train_config import load
+from alignsim.runs.train_config import TrainConfig, load
 from tests.commands import start_afresh
 
 
 def make_study(folder: Path, conditions: int, seeds: int = 16) -> None:
-    """Half of the conditions RLHF, half DPO, over a grid of complexity factors and numbers of pairs."""
+    """Make a study of made-up results: half RLHF, half DPO, over a grid of complexity factors and numbers of pairs."""
     rng = np.random.default_rng(0)
     for i in range(conditions):
         method = ("dpo", "rlhf")[i % 2]
@@ -31,39 +31,21 @@ def make_study(folder: Path, conditions: int, seeds: int = 16) -> None:
                 "method": {"_target_": f"alignsim.methods.{method}.{method.upper()}"},
             }
         )
-        columns = [
-            "method",
-            "env",
-            "seed",
-            *MEASURES,
-            *DIVERGED,
-            *(values := flatten(config.identity)),
-            CONDITION,
-            CODE,
-        ]
-        lines = [",".join(columns)]
-        for seed in range(seeds):
-            numbers = map(str, rng.normal(0.5, 0.1, len(MEASURES)))
-            lines.append(
-                ",".join(
-                    [
-                        method,
-                        "gap",
-                        str(seed),
-                        *numbers,
-                        "False",
-                        "",
-                        "",
-                        *map(str, values.values()),
-                        config.digest,
-                        str(RESULTS_VERSION),
-                    ]
-                )
-            )
         run = folder / f"{method}-gap-{config.hash}"
         run.mkdir(parents=True)
-        (run / RESULTS).write_text("\n".join(lines) + "\n")
-        (run / "status.json").write_text(json.dumps({"state": "finished"}))
+        (run / RESULTS).write_text("\n".join(results_lines(config, method, seeds, rng)) + "\n")
+        (run / STATUS).write_text(json.dumps({"state": "finished"}))
+
+
+def results_lines(config: TrainConfig, method: str, seeds: int, rng: np.random.Generator) -> list[str]:
+    """The lines of the `results.csv` of a condition whose measures are random numbers."""
+    values = flatten(config.identity)
+    lines = [",".join(["method", "env", "seed", *MEASURES, *DIVERGED, *values, CONDITION, CODE])]
+    for seed in range(seeds):
+        numbers = map(str, rng.normal(0.5, 0.1, len(MEASURES)))
+        stamps = [*map(str, values.values()), config.digest, str(RESULTS_VERSION)]
+        lines.append(",".join([method, "gap", str(seed), *numbers, "False", "", "", *stamps]))
+    return lines
 
 
 def main() -> None:
@@ -80,7 +62,7 @@ def main() -> None:
 
 
 def wait4(process) -> tuple[int, int, resource.struct_rusage]:
-    """Wait for a process; what it used."""
+    """Wait for a process; returns its id, its exit status and the resources that it used."""
     import os
 
     process.stdout.read()

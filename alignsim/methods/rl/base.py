@@ -1,4 +1,4 @@
-"""What all optimizers of a policy against a reward share. `conf/method/rl/` has a file for each subclass."""
+"""The base classes of policy optimizers, which improve a policy against a reward; `conf/method/rl/` has their files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PolicyOptimizer(Component, OnPolicyConfig, ABC):
 
         Args:
             policy: trained in place.
-            reward: of responses; a learned or the true one.
+            reward: the reward of responses, a learned one or the true one.
             beta: weight of the KL term, above 0.
             stage: the name of the stage for the monitor.
             monitor: gets the mean reward, KL and objective of the samples since the last report.
@@ -63,7 +63,7 @@ class PolicyGradient(PolicyOptimizer):
 
     @property
     def gradient_steps(self) -> int:
-        """Gradient steps on each batch of responses."""
+        """Gradient steps on each batch of responses, the `epochs` of the learner."""
         return 1
 
     def critic(self, policy: PolicyModel) -> StackedModel | None:

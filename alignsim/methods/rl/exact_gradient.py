@@ -15,7 +15,7 @@ from alignsim.methods.rl.base import PolicyOptimizer
 from alignsim.models.policy import PolicyModel
 from alignsim.models.reward import RewardModel
 
-#: The largest number of responses that are listed.
+#: The largest number of responses that are enumerated.
 MOST_RESPONSES = 4096
 
 
@@ -30,7 +30,7 @@ class ExactGradient(PolicyOptimizer):
     warmup_steps: NonNegativeInt = yaml_default("method/rl/exact", "warmup_steps")
 
     def problems(self, env: Environment) -> list[Problem]:
-        """A problem where there are too many responses to list."""
+        """A problem where there are too many responses to enumerate."""
         n_responses = env.vocab_size**env.output_dim
         if n_responses <= MOST_RESPONSES:
             return []

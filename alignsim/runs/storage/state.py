@@ -1,6 +1,6 @@
-"""How things stand: the words for the state of a run, of its seeds and of a job, and what `status.json` says.
+"""The states of a run, of its seeds and of a job by name, and the content of `status.json`.
 
-Who writes and who reads them is elsewhere.
+They are written by `folder`, read by `survey` and reported by `alignsim.runs.job`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from typing import Literal
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-#: Of the last run of a condition, as it has said itself.
+#: The state of the last run of a condition, as that run has stored it.
 RunState = Literal["running", "finished", "failed"]
 
-#: Of the seeds that a run wants: all there; some, or a checkpoint; none after a failure; of other code; none.
+#: The state of the seeds that a run wants. `finished`: all exist; `partial`: some exist, or a checkpoint does;
+#: `failed`: none exist and the last run failed; `outdated`: other code trained them; `new`: none exist.
 SurveyState = Literal["finished", "partial", "failed", "outdated", "new"]
 
-#: Of a job that is over: trained; there before; being trained by another process; not tried; failed.
+#: The state of a job that is over. `finished`: it has trained; `skipped`: everything existed before; `busy`: another
+#: process trains it; `not run`: it was not tried; `failed`: an error ended it.
 JobState = Literal["finished", "skipped", "busy", "not run", "failed"]
 
-#: Of a job that is not begun: what running it would meet.
+#: The state that a job would start from.
 PlannedState = Literal[SurveyState, "busy"]
 
 
@@ -29,18 +31,18 @@ class Status:
     """What `status.json` says about the last run that had something to train.
 
     Attributes:
-        state: of that run.
-        started: when, UTC.
-        ended: when, None while it is running (or was killed).
+        state: the state of that run.
+        started: the time at which it started, UTC.
+        ended: the time at which it ended; None while it is running, or where it was killed.
         error: type, message and traceback of what ended it, also of being stopped.
         stopped: whether it was stopped from outside (Ctrl-C, SIGTERM) and did not fail.
         training: the chunks of seeds that the run trains.
         checkpoint: in words, how far those in training had come when the run ended.
         force: whether the run trains also what had been finished.
         command: what the user typed.
-        process: its number and machine.
-        versions: of the results' meaning, see `code_stamp`, and of packages.
-        device: trained on.
+        process: the number of its process, and the machine.
+        versions: of the results, see `code_stamp`, and of packages.
+        device: the device that it trained on.
     """
 
     state: RunState

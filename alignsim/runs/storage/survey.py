@@ -26,9 +26,9 @@ class Survey:
             `outdated`, other code trained what it holds; `new`.
         finished: the wanted seeds whose rows are in `results.csv`.
         remaining: the wanted seeds that are still to be trained.
-        begun: the chunks of them that a checkpoint is of.
+        begun: the chunks of them that have a checkpoint.
         note: more about it, for people.
-        regret: mean over the wanted seeds where all are finished; NaN else, and where one diverged.
+        regret: mean regret of the wanted seeds; NaN where not all are finished, or one diverged.
     """
 
     state: SurveyState

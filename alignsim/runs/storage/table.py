@@ -60,7 +60,7 @@ def parse_results(content: bytes) -> Table:
     """The rows in the bytes of a `results.csv`, of whatever version.
 
     Raises:
-        DamagedError: they are not whole.
+        CorruptFileError: they are not whole.
     """
     try:
         text = content.decode("utf-8")
@@ -89,7 +89,7 @@ def read_frame(path: Path) -> pd.DataFrame:
     """A CSV file of seeds as a table of text, every cell as it was written.
 
     Raises:
-        DamagedError: it is not one.
+        CorruptFileError: it is not one.
     """
     import pandas as pd
 
@@ -121,7 +121,7 @@ def seeds_that_count(table: Table, seeds: Sequence[int]) -> list[int]:
 
 
 def mean_regret(table: Table, seeds: Sequence[int]) -> float:
-    """Mean regret of some seeds; NaN where one diverged: what it is left with says nothing of the condition."""
+    """Mean regret of some seeds; NaN where one diverged, because its remaining weights say nothing of the condition."""
     if len(seeds_that_count(table, seeds)) < len(seeds):
         return float("nan")
     regrets = table.measure("regret")

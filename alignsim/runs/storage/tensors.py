@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def save_tensors(values: object, path: Path) -> None:
-    """As `torch.save`, which does not say when a disk is full."""
+    """Save values by `torch.save`, but raise an OSError when the disk is full, which `torch.save` does not."""
     import torch
 
     buffer = io.BytesIO()
@@ -29,7 +29,7 @@ def read_weights(path: Path) -> dict[str, Any]:
     """The weights of some seeds: `seeds` and, for each model, its parameters (S, ...).
 
     Raises:
-        DamagedError: they are not what was saved.
+        CorruptFileError: they are not what was saved.
     """
     import torch
 
