@@ -5,6 +5,7 @@ import importlib
 import pkgutil
 import re
 import shlex
+import sys
 
 import pytest
 
@@ -18,8 +19,9 @@ COMMAND = re.compile(r"python (?:scripts/train\.py|-m alignsim train) ([^#`\n&|]
 TEXTS = [*PAGES.values(), *(path.read_text(encoding="utf-8") for path in sorted((ROOT / "conf").rglob("*.yaml")))]
 COMMANDS = sorted({re.split(r"\s{2,}", c.strip())[0] for text in TEXTS for c in COMMAND.findall(text)})
 
-#: Lines that show a form and not a command, and commands that check nothing.
-FORMS = re.compile(r"\.\.\.|=NAME$|^KEY=|--help|migrate=")
+#: Lines that show a form and not a command, and commands that check nothing or are checked elsewhere.
+#: Presets as they stand are planned by tests/analysis/claims/test_conditions.py.
+FORMS = re.compile(r"\.\.\.|=NAME$|^KEY=|--help|migrate=|^-m experiment=\w+$")
 
 
 @pytest.fixture
@@ -29,6 +31,8 @@ def folder_of_examples(tmp_path, monkeypatch):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+    for module in ("my_envs", "my_envs.agreement", "my_methods", "my_methods.hinge"):  # of another test's folder
+        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path / "my_conf"
 

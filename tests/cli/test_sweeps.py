@@ -263,7 +263,7 @@ def test_diverged_seeds_are_marked_counted_and_in_no_mean(tmp_path):
     ("launcher", "plugin"),
     [
         ("processes", "hydra_joblib_launcher"),
-        ("slurm_local", "hydra_submitit_launcher"),
+        pytest.param("slurm_local", "hydra_submitit_launcher", marks=pytest.mark.slow),
         ("ray_cluster", "hydra_ray_launcher"),
     ],
 )
@@ -298,6 +298,7 @@ def test_a_killed_worker_is_reported_and_the_rest_kept(mine, tmp_path):
     assert "2 conditions: " in output
 
 
+@pytest.mark.slow
 def test_an_optuna_search_runs_and_goes_on(tmp_path):
     search = ["-m", "hydra/sweeper=optuna_search", "method=dpo", *TINY]
     search.append("method.policy_fit.learning_rate=tag(log,interval(1e-4,1e-1))")

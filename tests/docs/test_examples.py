@@ -1,6 +1,7 @@
 """The examples of the texts do what the texts say: a user's own condition, claim, method and environment."""
 
 import math
+import sys
 
 import pandas as pd
 import pytest
@@ -47,6 +48,8 @@ def test_the_environment_of_the_docs_has_an_optimum(tmp_path):
 
 def test_the_optimum_of_the_docs_is_the_value_of_the_optimal_policy(monkeypatch, tmp_path):
     saved("docs/how-to/environment.md", tmp_path)
+    for module in ("my_envs", "my_envs.agreement", "my_methods", "my_methods.hinge"):  # of another test's folder
+        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     from my_envs.agreement import Agreement
 

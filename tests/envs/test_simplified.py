@@ -65,7 +65,7 @@ def test_windows_are_whole_even_and_average_to_the_factor(output_dim):
 
 
 def test_reward_weights_are_centered_and_scaled():
-    """Reward weights are centred and give the reward its standard deviation."""
+    """Reward weights are centered and give the reward its standard deviation."""
     env = SimplifiedEnvironment(4, 5, 2.0, vocab_size=3, reward_scale=1.7, seeds=SEEDS)
     assert torch.allclose(env.reward_weights.mean(2), torch.zeros(3, 5, 4), atol=1e-6)
     prompts = env.prompts("test", 4000)

@@ -69,7 +69,7 @@ def kill_at_random_moments(cwd, kills, rng, threads):
     return killed
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_killed_at_random_the_bytes_are_the_same(threads, unbroken, tmp_path):
     """The same command again gives the results of a run that was never killed."""
     assert kill_at_random_moments(tmp_path, 5, random.Random(1), threads) >= 3
@@ -134,8 +134,15 @@ def heed_ctrl_c():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("stop", "threads"),
+    [
+        (signal.SIGINT, 1),
+        (signal.SIGTERM, 2),
+        pytest.param(signal.SIGINT, 2, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow),
+    ],
+)
 def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(stop, threads, unbroken, tmp_path):
     arguments = [*LONG, "checkpoint_every=1000", f"threads={threads}"]
     process = start_afresh("train", *arguments, cwd=tmp_path, preexec_fn=heed_ctrl_c, start_new_session=True)
