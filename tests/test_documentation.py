@@ -53,7 +53,7 @@ def test_every_training_command_in_the_texts_is_a_good_one(command, folder_of_ex
             raise
 
 
-def test_continuous_integration_runs_the_test_command_of_the_readme():
+def test_ci_runs_the_test_command_of_the_readme():
     assert len(re.findall(r"^pip install .*pytest.*$", README, flags=re.MULTILINE)) == 1
     assert "grep -m 1 'pip install .*pytest' README.md" in (ROOT / ".ci" / "run").read_text()
 

@@ -46,7 +46,7 @@ def test_the_environment_of_the_docs_has_an_optimum(tmp_path):
     assert (table.normalized_value < 1).all()
 
 
-def test_the_optimum_of_the_docs_is_the_value_of_the_optimal_policy(monkeypatch, tmp_path):
+def test_the_optimum_of_the_docs_is_right(monkeypatch, tmp_path):
     saved("docs/how-to/environment.md", tmp_path)
     for module in ("my_envs", "my_envs.agreement", "my_methods", "my_methods.hinge"):  # of another test's folder
         monkeypatch.delitem(sys.modules, module, raising=False)
