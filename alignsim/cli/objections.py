@@ -31,6 +31,14 @@ FOR_THE_WHOLE_SWEEP = ("dry_run", "force", "fail_fast", "search")
 #: Groups after whose options a condition is called.
 NAMED_BY = ("method", "env")
 
+#: Keys of Hydra's own that alignsim decides itself, with all that is below them, and what to write instead.
+DECIDED_HERE = {
+    "hydra.run": "has no effect here: output_dir and study say where results go",
+    "hydra.sweep": "has no effect here: output_dir and study say where results go",
+    "hydra.sweeper.max_batch_size": "has no effect here: finished conditions are skipped, the others run in one batch",
+    "hydra.sweeper.params": "belongs into a preset, conf/experiment/NAME.yaml; on the command line write key=a,b",
+}
+
 _NEEDS_MULTIRUN = "it needs -m (--multirun) on the command line"
 
 
@@ -57,11 +65,16 @@ class Objections:
 
     def to(self, override: Override) -> list[Problem]:
         """Returns the problems of an override; those of the first check that finds any."""
-        checks = (self._of_sign, self._of_sweep, self._of_values, self._of_choice)
+        checks = (self._of_hydra, self._of_sign, self._of_sweep, self._of_values, self._of_choice)
         message = next(filter(None, (check(override) for check in checks)), None)
         if message is not None:
             return [Problem(as_typed(override.key_or_group), typed_value(override), message)]
         return self._of_options(override)
+
+    def _of_hydra(self, override: Override) -> str | None:
+        """A setting of Hydra's own that would not be obeyed."""
+        key = as_typed(override.key_or_group)
+        return next((why for decided, why in DECIDED_HERE.items() if f"{key}.".startswith(f"{decided}.")), None)
 
     def _of_sign(self, override: Override) -> str | None:
         """A `*`, a `?` or a glob where there is nothing for it to stand for."""
@@ -81,6 +94,8 @@ class Objections:
             return "several values need -m (--multirun) on the command line"
         if key in ("hydra/sweeper", "hydra/launcher") and not self.multirun:
             return f"is for a sweep: {_NEEDS_MULTIRUN}"
+        if several and key == "experiment":
+            return "takes one preset at a time: each has a sweep and a study of its own"
         if several and key.partition(".")[0] in FOR_THE_WHOLE_SWEEP:
             return "is for the whole sweep: it cannot have several values"
         return None
