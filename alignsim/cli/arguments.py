@@ -72,6 +72,9 @@ def checked_command_line(
         return CommandLine(arguments)
     if options.experimental_rerun:
         raise ConfigurationError([Problem("--experimental-rerun", options.experimental_rerun, "is not supported")])
+    if options.config_path:
+        message = "is not supported: --config-dir FOLDER adds YAML files of your own"
+        raise ConfigurationError([Problem("--config-path", options.config_path, message)])
     if options.cfg and options.multirun:
         raise ConfigurationError([Problem("--cfg", NO_VALUE, "shows a single job; leave out -m (--multirun)")])
     search_path = _search_path(options.config_dir)
@@ -92,12 +95,21 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _search_path(config_dir: str | None) -> list[str]:
-    """Returns the overrides that make Hydra search a user's folder for YAML files, too."""
+    """Returns the overrides that make Hydra search a user's folder for YAML files, too.
+
+    Raises:
+        ConfigurationError: there is no such folder, or a file in it has the name of a shipped one, which Hydra would
+            read in its place.
+    """
     if config_dir is None:
         return []
     folder = Path(config_dir).resolve()
     if not folder.is_dir():
         raise ConfigurationError([Problem("--config-dir", config_dir, "must be an existing folder")])
+    files = [path.relative_to(folder) for path in folder.glob("*/**/*.yaml")]
+    if folder != conf_dir() and (shadowed := [path for path in files if (conf_dir() / path).is_file()]):
+        message = "has the name of a shipped file, which is read in its place: give it another name"
+        raise ConfigurationError([Problem("--config-dir", str(path), message) for path in sorted(shadowed)])
     return [f"hydra.searchpath=['file://{folder}']"]
 
 

@@ -34,6 +34,7 @@ NAMED_BY = ("method", "env")
 #: Keys of Hydra's own that alignsim decides itself, with all that is below them, and what to write instead.
 DECIDED_HERE = {
     "hydra.run": "has no effect here: output_dir and study say where results go",
+    "hydra.searchpath": "has no effect on the check of a command: --config-dir FOLDER adds YAML files of your own",
     "hydra.sweep": "has no effect here: output_dir and study say where results go",
     "hydra.sweeper.max_batch_size": "has no effect here: finished conditions are skipped, the others run in one batch",
     "hydra.sweeper.params": "belongs into a preset, conf/experiment/NAME.yaml; on the command line write key=a,b",

@@ -65,16 +65,18 @@ class _RunJob(SweepTask):
 
     def __init__(self, sweep: Sweep) -> None:
         super().__init__(sweep)
-        # Digests of the checked conditions; a sweeper that chooses its jobs as it goes has none
-        self._digests = {job.key: job.config.digest for job in sweep.jobs.values()}
+        # The folders of the checked conditions; a sweeper that chooses its jobs as it goes has none
+        self._planned = {job.key: job.folder.path for job in sweep.jobs.values()}
 
     def __call__(self, values: DictConfig) -> JobResult:
-        """Run the job of these values; it fails where they give another condition than the checked one."""
+        """Run the job of these values; it fails where they give another condition or study than was checked."""
         job, worker = _composed_job(values), self.worker
-        digest = self._digests.get(job.key, job.config.digest)
+        only = next(iter(self._planned.values())) if len(self._planned) == 1 else job.folder.path
+        planned = self._planned.get(job.key, only)
         job = worker.without_common_changes(job)
-        if digest != job.config.digest:
-            note = f"composed to condition {job.config.hash}, but {digest[:8]} was checked: did a YAML file change?"
+        if job.folder.path.parts[-2:] != planned.parts[-2:]:  # study, and condition
+            now, before = (Path(*path.parts[-2:]) for path in (job.folder.path, planned))
+            note = f"composed to {now}, but {before} was checked: did a YAML file, or the time in a value, change?"
             return worker.end(job.result("failed", note))
         if (result := worker.start(job)) is None:
             threads = job.config.run.threads or worker.threads

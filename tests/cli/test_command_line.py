@@ -238,6 +238,8 @@ ABSTRACT = "alignsim.methods.direct.DirectMethod"
         (["-m", "hydra.sweeper.max_batch_size=2"], ["hydra.sweeper.max_batch_size=2"]),
         (["-m", "hydra.sweep.dir=zzz", "hydra.sweep.subdir=x"], ["hydra.sweep.dir=zzz", "hydra.sweep.subdir=x"]),
         (["hydra.run.dir=zzz"], ["hydra.run.dir=zzz"]),
+        (["hydra.searchpath=[file:///x]"], ["hydra.searchpath=[file:///x]"]),
+        (["--config-path", "conf", "method=dpo"], ["--config-path=conf"]),
         (
             ["-m", "experiment=gap_vs_no_gap,verifier_control"],
             ["experiment=gap_vs_no_gap,verifier_control"],
@@ -377,6 +379,20 @@ def test_a_key_that_one_of_the_methods_lacks_is_refused(tmp_path):
     output = run("train", "-m", "method=rlhf,dpo", "method.rl.steps=10", *TINY, cwd=tmp_path, code=2)
     assert "method.rl.steps=10: unknown key; keys of method: beta, policy_fit (with method=dpo)" in output
     assert not (tmp_path / "outputs").exists()
+
+
+def test_a_user_file_with_a_shipped_name_is_refused(tmp_path):
+    """Hydra reads the shipped one in its place."""
+    (tmp_path / "mine" / "env").mkdir(parents=True)
+    (tmp_path / "mine" / "env" / "gap.yaml").write_text("complexity_factor: 3\n")
+    output = run("train", "--config-dir", "mine", "env=gap", "dry_run=true", cwd=tmp_path, code=2)
+    assert "--config-dir=env/gap.yaml" in output
+
+
+def test_a_study_that_changes_while_it_is_read_is_refused(tmp_path):
+    output = run("train", "method=dpo", *TINY, "study='${now:%f}'", cwd=tmp_path, code=1)
+    assert "was checked" in output
+    assert not list(tmp_path.glob("outputs/*/*/results.csv"))
 
 
 def test_user_files_that_are_no_configuration_are_refused(tmp_path):

@@ -356,7 +356,7 @@ def test_sweeps_of_a_file_are_known_beforehand(tmp_path):
 
 
 def test_results_stay_where_the_command_was_given(tmp_path):
-    run("train", "method=dpo", *TINY, "hydra.job.chdir=true", "hydra.run.dir=elsewhere", cwd=tmp_path)
+    run("train", "method=dpo", *TINY, "hydra.job.chdir=true", cwd=tmp_path)
     assert (only_folder(tmp_path) / "results.csv").exists()
 
 
