@@ -28,7 +28,8 @@ def values(method, complexity_factor, n_pairs=4000, reads="content"):
     """Normalized value of each of the 16 default seeds."""
     env = SimplifiedEnvironment(complexity_factor=complexity_factor, n_pairs=n_pairs, seeds=range(16))
     if n_pairs > 4000:  # enough steps for DPO to stop improving by itself
-        method = dataclasses.replace(method, policy_fit=dataclasses.replace(SAME, steps=6000))
+        fit = "reward_fit" if isinstance(method, RLHF) else "policy_fit"
+        method = dataclasses.replace(method, **{fit: dataclasses.replace(SAME, steps=6000)})
     model = ModelConfig(reward=RewardModelConfig(reads=reads))
     return run_condition(Condition(method, env, model)).results.normalized_value
 
