@@ -7,6 +7,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from alignsim.cli.compose import plain_values
+from alignsim.cli.hydra_compat import VERSION_BASE
 from alignsim.cli.migrate import migrate, planned_migration
 from alignsim.config.defaults import conf_dir
 from alignsim.config.problems import ConfigurationError
@@ -34,7 +35,7 @@ def migrated(tmp_path_factory):
 
 
 def composed(conf, *overrides):
-    with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
+    with initialize_config_dir(config_dir=str(conf_dir()), **VERSION_BASE):
         search_path = f"hydra.searchpath=['file://{conf}']"
         return load(plain_values(compose("train", overrides=[search_path, *overrides])))
 

@@ -8,6 +8,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from alignsim.cli.compose import plain_values
+from alignsim.cli.hydra_compat import VERSION_BASE
 from alignsim.config.defaults import conf_dir, yaml_values
 from alignsim.methods.dpo import DPO
 from alignsim.methods.preference_fit import PreferenceFitConfig
@@ -15,7 +16,7 @@ from alignsim.runs.train_config import load
 
 
 def method(*overrides):
-    with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
+    with initialize_config_dir(config_dir=str(conf_dir()), **VERSION_BASE):
         return load(plain_values(compose("train", overrides=list(overrides)))).method
 
 

@@ -5,6 +5,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from alignsim.cli.compose import plain_values
+from alignsim.cli.hydra_compat import VERSION_BASE
 from alignsim.config.checking import import_class
 from alignsim.config.defaults import conf_dir
 from alignsim.config.problems import ConfigurationError
@@ -15,7 +16,7 @@ OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((conf_dir()
 
 
 def composed(*overrides):
-    with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
+    with initialize_config_dir(config_dir=str(conf_dir()), **VERSION_BASE):
         return plain_values(compose("train", overrides=list(overrides)))
 
 
