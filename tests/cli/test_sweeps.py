@@ -262,7 +262,7 @@ def test_diverged_seeds_are_marked_counted_and_in_no_mean(tmp_path):
 @pytest.mark.parametrize(
     ("launcher", "plugin"),
     [
-        ("processes", "hydra_joblib_launcher"),
+        pytest.param("processes", "hydra_joblib_launcher", marks=pytest.mark.slow),
         pytest.param("slurm_local", "hydra_submitit_launcher", marks=pytest.mark.slow),
         ("ray_cluster", "hydra_ray_launcher"),
     ],

@@ -69,7 +69,8 @@ def kill_at_random_moments(cwd, kills, rng, threads):
     return killed
 
 
-@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow  # each change of a file and many moments are tried there, too
+@pytest.mark.parametrize("threads", [1, 2])
 def test_killed_at_random_the_bytes_are_the_same(threads, unbroken, tmp_path):
     """The same command again gives the results of a run that was never killed."""
     assert kill_at_random_moments(tmp_path, 5, random.Random(1), threads) >= 3
